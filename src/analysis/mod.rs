@@ -1,0 +1,1 @@
+//! Pure: from templates and measurements to a verdict.

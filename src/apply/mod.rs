@@ -1,0 +1,1 @@
+//! Actions to API calls: the only room that writes to a cluster.

@@ -1,0 +1,26 @@
+//! Sluice: progressive delivery for Kubernetes.
+//!
+//! Observe, plan, apply: a pure planner turns a snapshot of the cluster and the time into a status, a
+//! list of fully decided actions, the next wake-up and the reason for waiting; everything else is an
+//! adapter around it.
+//!
+//! ```text
+//!         watches, stores            pure, synchronous, deterministic              the only writer
+//! cluster --------------> observe ---> rollout::plan ---> Plan --------> apply ----------> cluster
+//! ```
+
+pub mod api;
+pub mod clock;
+pub mod spec;
+pub mod workload;
+pub mod traffic;
+pub mod analysis;
+pub mod rollout;
+pub mod telemetry;
+pub mod observe;
+pub mod apply;
+pub mod providers;
+pub mod controller;
+pub mod server;
+pub mod sim;
+pub mod cli;

@@ -1,0 +1,3 @@
+//! The binary: sets up the process and hands over to `cli`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Stores to Snapshot.

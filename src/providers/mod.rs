@@ -1,0 +1,1 @@
+//! Metric clients: one file each.

@@ -1,0 +1,1 @@
+//! Pure: the release. `plan(&Snapshot, now) -> Plan`.

@@ -1,0 +1,1 @@
+//! Pure: desired weights and matches to the edited route, and back to the original.

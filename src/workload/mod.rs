@@ -1,0 +1,1 @@
+//! Pure: how each workload kind is gated, moved, rested, restored, and how its state reads.
