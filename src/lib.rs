@@ -9,18 +9,18 @@
 //! cluster --------------> observe ---> rollout::plan ---> Plan --------> apply ----------> cluster
 //! ```
 
-pub mod api;
-pub mod clock;
-pub mod spec;
-pub mod workload;
-pub mod traffic;
 pub mod analysis;
-pub mod rollout;
-pub mod telemetry;
-pub mod observe;
+pub mod api;
 pub mod apply;
-pub mod providers;
+pub mod cli;
+pub mod clock;
 pub mod controller;
+pub mod observe;
+pub mod providers;
+pub mod rollout;
 pub mod server;
 pub mod sim;
-pub mod cli;
+pub mod spec;
+pub mod telemetry;
+pub mod traffic;
+pub mod workload;

@@ -2,13 +2,25 @@
 //!
 //! Start at [`rollout`]; `crds/` is generated from these types and a test fails on drift.
 
+pub mod analysis;
+pub mod analysis_run;
 pub mod common;
+pub mod compare;
+pub mod crds;
 pub mod gate;
+pub mod metric_provider;
+pub mod provider;
 pub mod rollout;
 pub mod status;
 
+pub use analysis::{AnalysisTemplate, AnalysisTemplateSpec, ClusterAnalysisTemplate, Metric};
+pub use analysis_run::{
+    AnalysisPhase, AnalysisRun, AnalysisRunSpec, AnalysisRunStatus, Measurement, MetricResult,
+    Verdict,
+};
 pub use common::{Condition, DurationSpec, Time};
 pub use gate::{Gate, GateEntry, GateSpec, KnobFields};
+pub use metric_provider::{ClusterMetricProvider, MetricProvider};
 pub use rollout::{Rollout, RolloutSpec};
 pub use status::RolloutStatus;
 

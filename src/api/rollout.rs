@@ -10,6 +10,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::analysis::{DryRun, MeasurementRetention};
+pub use super::common::FieldRef;
 use super::common::{Condition, DurationSpec, Time};
 use super::status::RolloutStatus;
 
@@ -398,6 +400,15 @@ pub struct AnalysisStanza {
     /// The first step (counted from 1) at which a background analysis runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starting_step: Option<i32>,
+    /// Metrics that are measured and reported but never decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dry_run: Vec<DryRun>,
+    /// How many measurements of which metrics are kept in the run's status.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurement_retention: Vec<MeasurementRetention>,
+    /// Labels and annotations of the AnalysisRun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis_run_metadata: Option<PodMetadata>,
 }
 
 /// A template by name.
@@ -435,14 +446,6 @@ pub struct ArgSource {
     /// A field of the Rollout, as a path such as `metadata.labels['app']`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field_ref: Option<FieldRef>,
-}
-
-/// A field by its path.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct FieldRef {
-    /// The path.
-    pub field_path: String,
 }
 
 /// Keeps a client on the arm it first met.

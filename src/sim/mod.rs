@@ -1,8 +1,8 @@
 //! The in-memory cluster.
 pub mod apiserver;
 pub mod cel;
-pub mod schema;
 pub mod controllers;
+pub mod gateway;
 pub mod kubelet;
 pub mod promql;
-pub mod gateway;
+pub mod schema;

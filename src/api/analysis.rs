@@ -1,0 +1,219 @@
+//! `AnalysisTemplate` and `ClusterAnalysisTemplate`: what is measured and how it is judged.
+//!
+//! A superset of Argo's `argoproj.io/v1alpha1` templates: a manifest written for it is valid here when
+//! only its `apiVersion` changes. What is added is said at each field. The providers are in
+//! [`super::provider`], the comparison of canary and stable in [`super::compare`].
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{DurationSpec, FieldRef, Opaque, SecretKeyRef};
+use super::compare::{Compare, Direction};
+use super::provider::Provider;
+use super::rollout::{TemplateRef, Window};
+
+/// Metrics, their arguments and the templates they are taken from.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1beta1",
+    kind = "AnalysisTemplate",
+    plural = "analysistemplates",
+    shortname = "sat",
+    namespaced,
+    derive = "PartialEq",
+    derive = "Default",
+    category = "sluice",
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisTemplateSpec {
+    /// What is measured. May be empty only when `templates` or `kayentaConfig` brings metrics.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
+    /// The arguments that `{{args.NAME}}` may name. A caller can set only what is declared here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<TemplateArg>,
+    /// Metrics that are measured and reported but never decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dry_run: Vec<DryRun>,
+    /// How many measurements of which metrics are kept in the run's status. Default 10 each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurement_retention: Vec<MeasurementRetention>,
+    /// Templates whose metrics are added to these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<TemplateRef>,
+    /// Added: the chance that a good release is failed by the comparisons of this template, `N%` per
+    /// release. Default `1%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<String>,
+    /// Added: the history from which the boundary of the comparisons is learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Added: a Kayenta canary config, unchanged. Its metrics are judged as Kayenta does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kayenta_config: Option<Opaque>,
+}
+
+/// The same for the whole cluster. A namespaced template that it names is looked for in the Rollout's
+/// namespace.
+#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1beta1",
+    kind = "ClusterAnalysisTemplate",
+    plural = "clusteranalysistemplates",
+    shortname = "scat",
+    derive = "PartialEq",
+    derive = "Default",
+    category = "sluice",
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(transparent)]
+pub struct ClusterAnalysisTemplateSpec(pub AnalysisTemplateSpec);
+
+/// One thing that is measured.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Metric {
+    /// Name, unique in a run.
+    pub name: String,
+    /// Time between two measurements, `15s` or seconds. Needed when `count` is above 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<DurationSpec>,
+    /// Time from the run's start to the first measurement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_delay: Option<DurationSpec>,
+    /// How many measurements without an error are taken. Absent: one without `interval`, no end with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<IntOrString>,
+    /// An expression over `result` that must be true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_condition: Option<String>,
+    /// An expression over `result` that must be false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_condition: Option<String>,
+    /// Failed measurements that are allowed; -1: any number. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_limit: Option<IntOrString>,
+    /// Inconclusive measurements that are allowed. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inconclusive_limit: Option<IntOrString>,
+    /// Errors in a row that are allowed. Default 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consecutive_error_limit: Option<IntOrString>,
+    /// Successes in a row that end the metric as successful; 0: off. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consecutive_success_limit: Option<IntOrString>,
+    /// Where the numbers come from. Needed unless `compare` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// Added: canary against stable, from raw counters, histograms or gauges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
+    /// Added: a failure of this metric fails the run whatever the other metrics say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub critical: bool,
+    /// Added: the share of this metric among the comparisons. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i32>,
+    /// Added: what a measurement without any data is. Default `Error` as in Argo for conditions,
+    /// `Inconclusive` for comparisons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_data: Option<NoData>,
+    /// Added: what a metric that ended in errors is for the run. Default `Error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnError>,
+    /// Added: fewest events of both arms before a comparison may say anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_events: Option<i64>,
+    /// Added: which change is harmful. Default `Increase`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+/// What a measurement without any data is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoData {
+    /// An error of the measurement.
+    #[default]
+    Error,
+    /// Not known.
+    Inconclusive,
+    /// Good: nothing happened.
+    Successful,
+    /// Bad: something should have happened.
+    Failed,
+}
+
+/// What a metric that ended in errors is for the run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The run ends as `Error`.
+    #[default]
+    Error,
+    /// The run ends as `Inconclusive`.
+    Inconclusive,
+    /// The run goes on without the metric.
+    Ignore,
+}
+
+/// An argument that a template declares.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateArg {
+    /// Name, as in `{{args.NAME}}`.
+    pub name: String,
+    /// The value when the caller gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Where the value comes from when the caller gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<TemplateArgSource>,
+}
+
+/// Where the value of a template's argument comes from.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateArgSource {
+    /// A key of a Secret in the run's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+    /// A field of the Rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_ref: Option<FieldRef>,
+}
+
+/// Metrics that never decide.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// A regular expression that is looked for anywhere in a metric's name.
+    pub metric_name: String,
+}
+
+/// How many measurements are kept.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MeasurementRetention {
+    /// A regular expression that is looked for anywhere in a metric's name.
+    pub metric_name: String,
+    /// Measurements kept in the status; 0: the default of 10.
+    pub limit: i32,
+}
+
+/// The history from which a boundary is learnt: the old version against itself.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Calibration {
+    /// How far back, for example `14d`.
+    pub history: DurationSpec,
+    /// How many windows are taken from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<i32>,
+    /// Spans that are left out, such as planned load tests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<Window>,
+}

@@ -1,0 +1,399 @@
+//! `AnalysisRun`: one analysis under way and what it found.
+//!
+//! The spec is a whole copy of what is measured, so that a run is explained by itself. The status is
+//! Argo's, and with it, per metric, the verdict and the evidence per arm. What the next process needs
+//! to go on is here and nowhere else.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::analysis::{Calibration, DryRun, MeasurementRetention, Metric, TemplateArg};
+use super::common::{Condition, DurationSpec, Opaque, Time};
+
+/// What is measured, for which release.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1beta1",
+    kind = "AnalysisRun",
+    plural = "analysisruns",
+    shortname = "sar",
+    namespaced,
+    status = "AnalysisRunStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    category = "sluice",
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Verdict","type":"string","jsonPath":".status.verdict"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisRunSpec {
+    /// What is measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
+    /// The arguments with their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<TemplateArg>,
+    /// True ends the run: no new measurement is taken and what is known decides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminate: bool,
+    /// Metrics that never decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dry_run: Vec<DryRun>,
+    /// How many measurements are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurement_retention: Vec<MeasurementRetention>,
+    /// When a run that is over is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_strategy: Option<TtlStrategy>,
+    /// Added: the release that is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<RunRelease>,
+    /// Added: how long the run may last before it is `Inconclusive`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<DurationSpec>,
+    /// Added: the chance that a good release is failed, `N%`. Default `1%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<String>,
+    /// Added: the history from which the boundary is learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Added: a Kayenta canary config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kayenta_config: Option<Opaque>,
+}
+
+/// When a run that is over is deleted, in seconds.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TtlStrategy {
+    /// After any end that no other field covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_after_completion: Option<i32>,
+    /// After `Failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_after_failure: Option<i32>,
+    /// After `Successful`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_after_success: Option<i32>,
+}
+
+/// The release that is judged and its two arms.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRelease {
+    /// The Rollout.
+    pub rollout: String,
+    /// The release's identity.
+    pub id: String,
+    /// `Background`, or the step's number counted from 1.
+    pub scope: String,
+    /// The pod template hash of the stable revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<String>,
+    /// The pod template hash of the new revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
+}
+
+/// What a run found.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisRunStatus {
+    /// The layout of this status, see `RUN_SCHEMA`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<i32>,
+    /// The generation of the spec that this status answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Phase of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<AnalysisPhase>,
+    /// Why, with the numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// Metrics that decide, by how they ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_summary: Option<RunSummary>,
+    /// Metrics that do not decide, by how they ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run_summary: Option<RunSummary>,
+    /// What was found per metric.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metric_results: Vec<MetricResult>,
+    /// Added: the answer so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Added: what is missing for an answer, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Added: estimated minutes to an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_minutes: Option<i32>,
+    /// Added: `Ready`, `Stalled` and what a permission or server lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The version of the layout of a run's status. A controller that meets a newer one leaves it alone.
+pub const RUN_SCHEMA: i32 = 1;
+
+/// Phase of a run, a metric or a measurement: Argo's words.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnalysisPhase {
+    /// Not started.
+    #[default]
+    Pending,
+    /// Under way.
+    Running,
+    /// Good.
+    Successful,
+    /// Bad.
+    Failed,
+    /// It could not be measured.
+    Error,
+    /// It cannot be told.
+    Inconclusive,
+}
+
+/// The answer of a judge.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not known yet; go on measuring.
+    #[default]
+    Continue,
+    /// Shown to be good.
+    Pass,
+    /// Shown to be bad.
+    Fail,
+    /// It cannot be told, and more time does not help.
+    Inconclusive,
+}
+
+/// Metrics by how they ended.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunSummary {
+    /// All.
+    #[serde(default)]
+    pub count: i32,
+    /// Successful.
+    #[serde(default)]
+    pub successful: i32,
+    /// Failed.
+    #[serde(default)]
+    pub failed: i32,
+    /// Inconclusive.
+    #[serde(default)]
+    pub inconclusive: i32,
+    /// Errors.
+    #[serde(default)]
+    pub error: i32,
+}
+
+/// What was found of one metric.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricResult {
+    /// The metric.
+    pub name: String,
+    /// Its phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<AnalysisPhase>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The newest measurements, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurements: Vec<Measurement>,
+    /// Measurements without an error.
+    #[serde(default)]
+    pub count: i32,
+    /// Successful measurements.
+    #[serde(default)]
+    pub successful: i32,
+    /// Failed measurements.
+    #[serde(default)]
+    pub failed: i32,
+    /// Inconclusive measurements.
+    #[serde(default)]
+    pub inconclusive: i32,
+    /// Errors.
+    #[serde(default)]
+    pub error: i32,
+    /// Errors in a row.
+    #[serde(default)]
+    pub consecutive_error: i32,
+    /// Successes in a row.
+    #[serde(default)]
+    pub consecutive_success: i32,
+    /// True: it does not decide.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// What the provider adds, for example `ResolvedPrometheusQuery`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Added: the answer so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Added: the numbers behind the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// Added: what is missing for an answer, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Added: estimated minutes to an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_minutes: Option<i32>,
+    /// Added: the judge's state, as its own text, so that the next process goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+}
+
+/// One measurement.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Measurement {
+    /// Its phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<AnalysisPhase>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// The result as text: `10`, `[10,11]`, `NaN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// What the provider adds, for example `warnings`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// When a measurement that takes long is looked at again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_at: Option<Time>,
+    /// Added: the result by its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
+    /// Added: raw series per arm, for judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arms: Option<Arms>,
+}
+
+/// A result by its kind. No data is a kind of its own, never zero.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// The kind.
+    pub kind: SampleKind,
+    /// The numbers as text, in the order of the answer; empty for `Empty` and `Error`. Text keeps
+    /// `NaN` and `+Inf`, and every digit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+    /// The cause of an `Error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// The kind of a result.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SampleKind {
+    /// One number.
+    Value,
+    /// Several numbers.
+    Series,
+    /// No data.
+    #[default]
+    Empty,
+    /// One number that is none.
+    NaN,
+    /// No answer.
+    Error,
+}
+
+/// Raw series of both arms at one tick.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Arms {
+    /// The new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<ArmEvidence>,
+    /// The stable version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<ArmEvidence>,
+}
+
+/// Raw series of one arm.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ArmEvidence {
+    /// Pods that were seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<i32>,
+    /// Counters by their part: `bad`, `total`, `events`, `exposure`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, f64>,
+    /// Histogram buckets, not cumulated, by rising bound.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<Bucket>,
+    /// Gauges by pod.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gauges: BTreeMap<String, f64>,
+}
+
+/// One histogram bucket.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Bucket {
+    /// The upper bound as text, `+Inf` for the last.
+    pub le: String,
+    /// Events.
+    pub count: f64,
+}
+
+/// The numbers behind a verdict.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// Sums of the new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<ArmEvidence>,
+    /// Sums of the stable version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<ArmEvidence>,
+    /// New version over stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+    /// The lower end of the ratio's interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_low: Option<f64>,
+    /// The upper end of the ratio's interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_high: Option<f64>,
+    /// Natural logarithm of the evidence against the new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_e: Option<f64>,
+    /// Natural logarithm at which it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_boundary: Option<f64>,
+    /// Natural logarithm of the evidence that it is harmless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_e_pass: Option<f64>,
+    /// Kayenta's score, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+}

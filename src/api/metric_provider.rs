@@ -1,0 +1,173 @@
+//! `MetricProvider` and `ClusterMetricProvider`: a metric server with its credentials and limits,
+//! named by `provider.ref`.
+//!
+//! Credentials are Secret references and are read in the provider's own namespace (for the cluster's:
+//! the controller's), so that a template never sees one.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{DurationSpec, SecretKeyRef};
+use super::provider::{SigV4, WebHeader};
+
+/// A metric server.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1beta1",
+    kind = "MetricProvider",
+    plural = "metricproviders",
+    shortname = "smp",
+    namespaced,
+    derive = "PartialEq",
+    derive = "Default",
+    category = "sluice",
+    printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
+    printcolumn = r#"{"name":"Address","type":"string","jsonPath":".spec.address"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricProviderSpec {
+    /// What it speaks. Default `Prometheus`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<ProviderType>,
+    /// Scheme, host and path prefix, for example `http://prometheus.monitoring:9090`.
+    pub address: String,
+    /// Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ProviderAuth>,
+    /// How the server's certificate is verified and ours is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ProviderTls>,
+    /// Headers sent along, for example `X-Scope-OrgID`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<WebHeader>,
+    /// How long a query may take. Default 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<DurationSpec>,
+    /// What the server can be asked to bear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ProviderLimits>,
+}
+
+/// The same for the whole cluster.
+#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1beta1",
+    kind = "ClusterMetricProvider",
+    plural = "clustermetricproviders",
+    shortname = "scmp",
+    derive = "PartialEq",
+    derive = "Default",
+    category = "sluice",
+    printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
+    printcolumn = r#"{"name":"Address","type":"string","jsonPath":".spec.address"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(transparent)]
+pub struct ClusterMetricProviderSpec(pub MetricProviderSpec);
+
+/// What a metric server speaks.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProviderType {
+    /// Prometheus' HTTP API.
+    #[default]
+    Prometheus,
+    /// Any JSON.
+    Web,
+    /// Datadog.
+    Datadog,
+    /// New Relic.
+    NewRelic,
+    /// Wavefront.
+    Wavefront,
+    /// CloudWatch.
+    CloudWatch,
+    /// Graphite.
+    Graphite,
+    /// InfluxDB.
+    Influxdb,
+    /// Apache SkyWalking.
+    Skywalking,
+}
+
+/// Credentials: at most one of its fields.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderAuth {
+    /// A bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<SecretKeyRef>,
+    /// A user name and a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicAuthRef>,
+    /// OAuth2's client credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2Ref>,
+    /// AWS' request signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigv4: Option<SigV4>,
+}
+
+/// A user name and a password.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BasicAuthRef {
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: SecretKeyRef,
+}
+
+/// OAuth2's client credentials.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuth2Ref {
+    /// Where tokens are asked for.
+    pub token_url: String,
+    /// The client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretKeyRef,
+    /// Scopes asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+}
+
+/// TLS towards the server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderTls {
+    /// The certificate authority, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretKeyRef>,
+    /// Our certificate, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<SecretKeyRef>,
+    /// Its key, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SecretKeyRef>,
+    /// The name that the server's certificate must carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// True does not verify the server's certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_verify: bool,
+}
+
+/// What the server can be asked to bear.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderLimits {
+    /// Queries at a time. Default 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent: Option<i32>,
+    /// Queries a second. Default 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<i32>,
+    /// Largest answer in bytes. Default 16 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<i64>,
+}

@@ -1,0 +1,214 @@
+//! Where a metric's numbers come from: Argo's providers by their own field names, plus `ref`.
+//!
+//! `prometheus` and `web` are typed; the others are kept as they were written until their client
+//! exists, so that nothing is lost on the way.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::Opaque;
+
+/// Exactly one provider, or `ref` with at most one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Provider {
+    /// Added: the name of a `MetricProvider` that holds address and credentials.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub ref_: Option<String>,
+    /// Added: `ref` names a `ClusterMetricProvider`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster_scope: bool,
+    /// Prometheus and whatever answers its HTTP API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
+    /// Any HTTP server that answers JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<Web>,
+    /// A Kubernetes Job: its end is the measurement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
+    /// Datadog: `interval`, `query`, `queries`, `formula`, `apiVersion`, `aggregator`, `secretRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datadog: Option<Opaque>,
+    /// New Relic: `profile`, `query`, `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_relic: Option<Opaque>,
+    /// Wavefront: `address`, `query`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wavefront: Option<Opaque>,
+    /// CloudWatch: `interval`, `metricDataQueries`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_watch: Option<Opaque>,
+    /// Graphite: `address`, `query`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphite: Option<Opaque>,
+    /// InfluxDB: `profile`, `query`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub influxdb: Option<Opaque>,
+    /// Kayenta: `address`, `application`, `canaryConfigName`, `scopes`, `threshold` and the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kayenta: Option<Opaque>,
+    /// Apache SkyWalking: `address`, `query`, `interval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skywalking: Option<Opaque>,
+    /// Argo's metric plugins, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plugin: BTreeMap<String, Opaque>,
+}
+
+/// A PromQL query.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Prometheus {
+    /// The server, with scheme and host. Absent: that of `ref`, or the controller's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// PromQL. Absent only in a metric with `compare`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// Seconds a query may take. Default 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<i64>,
+    /// True does not verify the server's certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+    /// Headers sent along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<WebHeader>,
+    /// A range query: every point of every series becomes one list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range_query: Option<RangeQuery>,
+}
+
+/// The range of a range query.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RangeQuery {
+    /// An expression for its start, for example `now() - duration("5m")`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// An expression for its end, for example `now()`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// The distance between points, for example `15s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+}
+
+/// A header. The value may hold `{{args.NAME}}`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WebHeader {
+    /// Name.
+    pub key: String,
+    /// Value.
+    pub value: String,
+}
+
+/// Credentials of a provider that is written inline: at most one of its fields.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Authentication {
+    /// A user name and a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    /// OAuth2's client credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2>,
+    /// AWS' request signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigv4: Option<SigV4>,
+}
+
+/// A user name and a password; both may hold `{{args.NAME}}`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BasicAuth {
+    /// The user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// OAuth2's client credentials.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuth2 {
+    /// Where tokens are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
+    /// The client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Its secret; may hold `{{args.NAME}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+    /// Scopes asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+}
+
+/// AWS' request signature.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SigV4 {
+    /// Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+}
+
+/// A request whose JSON answer is the result.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Web {
+    /// `GET` (default), `POST` or `PUT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The address.
+    pub url: String,
+    /// Headers; they replace all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<WebHeader>,
+    /// The body. Not with `jsonBody`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json_body: Option<Opaque>,
+    /// Seconds the request may take. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i64>,
+    /// A JSONPath such as `{$.data.ok}`. Absent: the whole answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json_path: Option<String>,
+    /// True does not verify the server's certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+    /// Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+}
+
+/// A Kubernetes Job whose end is the measurement.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// Labels and annotations of the Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<super::rollout::PodMetadata>,
+    /// A `batch/v1` JobSpec.
+    pub spec: Opaque,
+}
