@@ -23,4 +23,5 @@ pub mod sim;
 pub mod spec;
 pub mod telemetry;
 pub mod traffic;
+pub mod units;
 pub mod workload;
