@@ -1,0 +1,1 @@
+//! Properties of routes made at random.
