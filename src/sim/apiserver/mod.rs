@@ -1,1 +1,38 @@
-//! Part of the in-memory cluster.
+//! The in-memory Kubernetes API server: real enough that kubectl, kube-rs and other people's
+//! controllers cannot tell, as far as they are used here.
+//!
+//! The core is [`ApiServer::call`]: synchronous and deterministic, with time from a
+//! [`Clock`](crate::clock::Clock) and names from a counter. Around it are the edges: a tower service
+//! and an HTTP server. Start reading at `server`, then `write`.
+//!
+//! It refuses: protobuf bodies, conversion between versions (only `apiVersion` changes), role-based
+//! access (everybody may do everything).
+
+mod bootstrap;
+mod call;
+mod delete;
+mod direct;
+mod fields;
+mod kinds;
+mod patch;
+mod plugins;
+mod prepare;
+mod read;
+mod scale;
+mod selector;
+mod server;
+mod state;
+mod status;
+mod users;
+mod view;
+mod write;
+
+pub use call::{Call, FieldValidation, Options, PatchType, ResourceKey, Verb};
+pub use kinds::{Generation, Kind, ScalePaths};
+pub use plugins::{Operation, Plugins, Reader, Write};
+pub use server::{ApiServer, Reply};
+pub use state::{Change, ChangeKind};
+pub use status::{ApiStatus, Cause, Refusable};
+
+#[cfg(test)]
+mod tests;

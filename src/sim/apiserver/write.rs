@@ -1,0 +1,289 @@
+//! Creates and changes: the path of an object from a request's body into the store.
+
+use serde_json::{Value, json};
+
+use super::{
+    ApiStatus, Cause, FieldValidation, Operation, PatchType, Reader, Refusable, Write, delete,
+    fields::{meta, meta_mut, object_mut, text},
+    kinds::Kind,
+    patch, prepare, scale,
+    server::Request,
+    state::State,
+    users, view,
+};
+
+/// POST.
+pub fn create(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> {
+    match request.call.subresource.as_deref() {
+        None => {}
+        Some("binding") if request.kind.is("", "pods") => return bind(request, state),
+        Some(_) => return Err(ApiStatus::no_such_resource()),
+    }
+    let mut object = decode(request, request.call.body.clone())?;
+    let namespace = request.call.namespace.as_deref().unwrap_or_default();
+    prepare::place(&request.kind, &mut object, namespace)?;
+    insert(request, state, object)
+}
+
+/// PUT.
+pub fn update(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> {
+    let body = request.call.body.clone();
+    if request.call.subresource.as_deref() == Some("scale") {
+        return change(request, state, |kind, old| {
+            guard(kind, old, &body)?;
+            scale::set(kind, old, &body)
+        });
+    }
+    let name = request.call.name.clone().unwrap_or_default();
+    if meta(&body, "name") != name {
+        let given = meta(&body, "name");
+        let message =
+            format!("the name of the object ({given}) does not match the name on the URL ({name})");
+        return Err(ApiStatus::bad_request(message));
+    }
+    let body = decode(request, body)?;
+    change(request, state, |kind, old| {
+        if meta(&body, "resourceVersion").is_empty() && prepare::must_be_conditional(kind) {
+            let why = "must be specified for an update";
+            let cause = Cause::invalid("metadata.resourceVersion", &json!(0), why);
+            return Err(ApiStatus::invalid(&kind.kind, &kind.key.group, &name, &[cause]));
+        }
+        guard(kind, old, &body)?;
+        Ok(body)
+    })
+}
+
+/// PATCH; the flag says whether the object was created.
+pub fn patch(
+    request: &mut Request<'_>,
+    state: &mut State,
+    how: PatchType,
+) -> Refusable<(Value, bool)> {
+    let body = request.call.body.clone();
+    if request.call.subresource.as_deref() == Some("scale") {
+        let changed = change(request, state, |kind, old| {
+            let shown = scale::of(kind, old)?;
+            let wanted = patch::apply(how, kind, &shown, &body)?;
+            guard(kind, old, &wanted)?;
+            scale::set(kind, old, &wanted)
+        })?;
+        return Ok((changed, false));
+    }
+    let changed = change(request, state, |kind, old| {
+        let wanted = patch::apply(how, kind, old, &body)?;
+        guard(kind, old, &wanted)?;
+        Ok(wanted)
+    })?;
+    Ok((changed, false))
+}
+
+/// Reads a body as an object of the request's kind.
+pub(super) fn decode(request: &Request<'_>, mut body: Value) -> Refusable<Value> {
+    let kind = &request.kind;
+    if !body.is_object() {
+        return Err(ApiStatus::bad_request("the body of the request is not an object"));
+    }
+    let version = kind.key.api_version();
+    let fields = object_mut(&mut body);
+    for (name, expected) in [("apiVersion", version.as_str()), ("kind", kind.kind.as_str())] {
+        let given = fields.get(name).map(text).unwrap_or_default().to_owned();
+        if given.is_empty() {
+            fields.insert(name.to_owned(), json!(expected));
+        } else if given != expected {
+            let message = format!(
+                "the object provided is unrecognized (must be of type {}): {name} is {given}, \
+                 not {expected}",
+                kind.kind
+            );
+            return Err(ApiStatus::bad_request(message));
+        }
+    }
+    Ok(body)
+}
+
+/// Stores a new object.
+pub(super) fn insert(
+    request: &mut Request<'_>,
+    state: &mut State,
+    mut object: Value,
+) -> Refusable<Value> {
+    let kind = request.kind.clone();
+    prepare::namespace_is_open(&kind, state, meta(&object, "namespace"))?;
+    prepare::name(&kind, state, &mut object)?;
+    let (namespace, name) =
+        (meta(&object, "namespace").to_owned(), meta(&object, "name").to_owned());
+    if state.stored(&kind, &namespace, &name).is_some() {
+        return Err(ApiStatus::already_exists(&kind, &name));
+    }
+    admit(request, state, None, &mut object)?;
+    prepare::for_create(&kind, state, &mut object, request.now);
+    validate(request, state, None, &object)?;
+    if request.call.options.dry_run {
+        return Ok(object);
+    }
+    let stored = state.put(&kind, view::to_stored(&kind, object));
+    let answer = Value::clone(&view::of(&kind, &stored));
+    delete::if_orphan(state, &kind, &stored, request.now);
+    Ok(answer)
+}
+
+/// Changes a stored object: `transform` makes the wanted object from the stored one.
+pub(super) fn change(
+    request: &mut Request<'_>,
+    state: &mut State,
+    transform: impl FnOnce(&Kind, &Value) -> Refusable<Value>,
+) -> Refusable<Value> {
+    let kind = request.kind.clone();
+    let call = request.call;
+    let subresource = call.subresource.as_deref();
+    let served = match subresource {
+        None => true,
+        Some("status") => kind.status,
+        Some("scale") => kind.scale.is_some(),
+        Some(_) => false,
+    };
+    if !served {
+        return Err(ApiStatus::no_such_resource());
+    }
+    let name = call.name.as_deref().unwrap_or_default();
+    let namespace = call.namespace.as_deref().unwrap_or_default();
+    let stored = state.stored(&kind, namespace, name).cloned();
+    let stored = stored.ok_or_else(|| ApiStatus::not_found(&kind, name))?;
+    let old = view::of(&kind, &stored);
+    let mut new = transform(&kind, &old)?;
+    prepare::keep_identity(&old, &mut new);
+    if subresource == Some("status") {
+        new = prepare::status_only(&old, &new);
+    } else if kind.status && subresource.is_none() {
+        prepare::keep_status(&kind, &old, &mut new);
+    }
+    if subresource != Some("scale") {
+        admit(request, state, Some(&old), &mut new)?;
+        prepare::keep_identity(&old, &mut new);
+    }
+    prepare::generation(&kind, &old, &mut new);
+    prepare::finalizers_may_only_go(&kind, &old, &new)?;
+    validate(request, state, Some(&old), &new)?;
+    let answer = commit(request, state, &old, new);
+    if subresource == Some("scale") { scale::of(&kind, &answer) } else { Ok(answer) }
+}
+
+/// Persists a change, unless it changes nothing or is a dry run.
+fn commit(request: &Request<'_>, state: &mut State, old: &Value, new: Value) -> Value {
+    let kind = &request.kind;
+    if request.call.options.dry_run || prepare::same(old, &new) {
+        return if request.call.options.dry_run { new } else { old.clone() };
+    }
+    let stored = state.put(kind, view::to_stored(kind, new));
+    let answer = Value::clone(&view::of(kind, &stored));
+    delete::if_finished(state, kind, &stored, request.now);
+    answer
+}
+
+/// The resourceVersion and uid that a write carries must be those of the stored object.
+fn guard(kind: &Kind, old: &Value, wanted: &Value) -> Refusable<()> {
+    let name = meta(old, "name");
+    let (given, stored) = (meta(wanted, "uid"), meta(old, "uid"));
+    if !given.is_empty() && given != stored {
+        let why = format!(
+            "Precondition failed: UID in precondition: {given}, UID in object meta: {stored}"
+        );
+        return Err(ApiStatus::conflict(kind, name, &why));
+    }
+    let given = meta(wanted, "resourceVersion");
+    if !given.is_empty() && given != meta(old, "resourceVersion") {
+        return Err(ApiStatus::stale(kind, name));
+    }
+    Ok(())
+}
+
+/// Schema and policies, up to the point where the object is final.
+fn admit(
+    request: &mut Request<'_>,
+    state: &State,
+    old: Option<&Value>,
+    object: &mut Value,
+) -> Refusable<()> {
+    let kind = request.kind.clone();
+    let groups = users::groups(&request.call.user);
+    let write = plug(request, &kind, state, old, &groups);
+    let unknown = (request.plugins.prune)(&write, object);
+    let refused =
+        !unknown.is_empty() && request.call.options.field_validation == FieldValidation::Strict;
+    if refused {
+        let list: Vec<String> =
+            unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        let message = format!(
+            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+            kind.kind,
+            kind.key.version,
+            kind.kind,
+            list.join(", "),
+        );
+        return Err(ApiStatus::bad_request(message));
+    }
+    (request.plugins.default)(&write, object);
+    (request.plugins.mutate)(&write, object)?;
+    (request.plugins.default)(&write, object);
+    if request.call.options.field_validation == FieldValidation::Warn {
+        let texts = unknown.iter().map(|path| format!("unknown field \"{path}\""));
+        request.warnings.extend(texts);
+    }
+    Ok(())
+}
+
+fn validate(
+    request: &Request<'_>,
+    state: &State,
+    old: Option<&Value>,
+    object: &Value,
+) -> Refusable<()> {
+    let groups = users::groups(&request.call.user);
+    let write = plug(request, &request.kind, state, old, &groups);
+    (request.plugins.validate)(&write, object)
+}
+
+fn plug<'a>(
+    request: &Request<'a>,
+    kind: &'a Kind,
+    state: &'a State,
+    old: Option<&'a Value>,
+    groups: &'a [String],
+) -> Write<'a> {
+    Write {
+        call: request.call,
+        operation: if old.is_some() { Operation::Update } else { Operation::Create },
+        resource: &kind.key,
+        kind: &kind.kind,
+        groups,
+        old,
+        crd: kind.crd.as_ref(),
+        store: Reader(state),
+    }
+}
+
+/// POST of a Binding: puts a pod on a node.
+fn bind(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> {
+    let node = text(&request.call.body["target"]["name"]).to_owned();
+    let name = request.call.name.clone().unwrap_or_default();
+    let namespace = request.call.namespace.clone().unwrap_or_default();
+    let kind = request.kind.clone();
+    let stored = state.stored(&kind, &namespace, &name).cloned();
+    let old = stored.ok_or_else(|| ApiStatus::not_found(&kind, &name))?;
+    let bound = text(&old["spec"]["nodeName"]);
+    if !bound.is_empty() {
+        let why = format!("pod {name} is already assigned to node \"{bound}\"");
+        return Err(ApiStatus::conflict(&kind, &name, &why));
+    }
+    let mut pod = Value::clone(&old);
+    object_mut(&mut pod["spec"]).insert("nodeName".into(), json!(node));
+    let mut status = pod["status"].take();
+    prepare::set_condition(&mut status, "PodScheduled", "True", request.now);
+    object_mut(&mut pod).insert("status".into(), status);
+    meta_mut(&mut pod);
+    if !request.call.options.dry_run {
+        state.put(&kind, pod);
+    }
+    Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+              "code": 201}))
+}
