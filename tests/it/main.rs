@@ -1,2 +1,4 @@
 //! The one integration test binary: each module is a tier or a part.
 mod prometheus;
+
+mod crds;
