@@ -159,9 +159,7 @@ pub fn check_route(
     let arms = Arms::of(route, pair);
     check_rules(route, &arms, pair, rule_name)?;
     for (i, rule) in rules(route).iter().enumerate() {
-        let named = backends(rule).iter().any(|b| arms.is_canary(b))
-            || filters(rule).iter().any(|f| arms.is_our_mirror(f));
-        if named {
+        if arms.is_edited(rule) {
             return Err(RouteError::CanaryNamed {
                 route: title(route),
                 path: format!("spec.rules[{i}]"),
@@ -259,7 +257,7 @@ fn find_notes<'n>(
         }));
     }
     for (rule, slot) in users.iter().zip(&mut found) {
-        if slot.is_some() || !backends(rule).iter().any(|b| arms.is_canary(b)) {
+        if slot.is_some() || !arms.is_edited(rule) {
             continue;
         }
         let explaining = || {

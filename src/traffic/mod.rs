@@ -57,4 +57,6 @@ pub use split::{ServicePair, Split};
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod tests;

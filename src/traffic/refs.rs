@@ -35,6 +35,12 @@ impl<'a> Arms<'a> {
         !backends(rule).is_empty() && backends(rule).iter().all(|b| self.is_canary(b))
     }
 
+    /// True for a rule with anything of ours in it.
+    pub(super) fn is_edited(&self, rule: &Value) -> bool {
+        backends(rule).iter().any(|b| self.is_canary(b))
+            || filters(rule).iter().any(|f| self.is_our_mirror(f))
+    }
+
     /// True for a filter that we put in.
     pub(super) fn is_our_mirror(&self, filter: &Value) -> bool {
         filter.pointer("/requestMirror/backendRef").is_some_and(|b| self.is_canary(b))

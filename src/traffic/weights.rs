@@ -97,16 +97,18 @@ pub(super) fn merge(backends: &[Value], arms: &Arms, note: Option<&RuleNote>) ->
     users
 }
 
-/// True when every backendRef of the user's is in the note, and those that are not the service's have
-/// the weight that we would have written.
+/// True when every backendRef of the user's is in the note, with the weight that we would have
+/// written; in a split rule the service's own may be any, because the percent is not noted.
 pub(super) fn explains(note: &RuleNote, backends: &[Value], arms: &Arms) -> bool {
     let users: Vec<Value> = backends.iter().filter(|b| !arms.is_canary(b)).cloned().collect();
-    let originals = note.weights.iter().map(|w| w.weight.unwrap_or(1));
-    let full = full(&originals.collect::<Vec<_>>());
+    let is_split = users.len() < backends.len();
+    let original: Vec<u64> = note.weights.iter().map(|w| w.weight.unwrap_or(1)).collect();
+    let written = if is_split { full(&original) } else { original };
     let written: BTreeMap<&str, u64> =
-        note.weights.iter().map(|w| w.backend.as_str()).zip(full).collect();
+        note.weights.iter().map(|w| w.backend.as_str()).zip(written).collect();
     keys(&users).iter().zip(&users).all(|(key, user)| {
-        written.get(key.as_str()).is_some_and(|w| arms.is_stable(user) || *w == weight(user))
+        let any = is_split && arms.is_stable(user);
+        written.get(key.as_str()).is_some_and(|w| any || *w == weight(user))
     })
 }
 
