@@ -1,4 +1,2 @@
 //! The one integration test binary: each module is a tier or a part.
 mod prometheus;
-
-mod crds;

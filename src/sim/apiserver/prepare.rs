@@ -159,12 +159,17 @@ pub fn keep_identity(old: &Value, new: &mut Value) {
     }
 }
 
-/// A write to the status subresource: everything else stays as it was.
-pub fn status_only(old: &Value, new: &Value) -> Value {
+/// A write to the status subresource: everything else stays as it was, but that built-in kinds
+/// take annotations with it (the Deployment controller writes its revision so).
+pub fn status_only(kind: &Kind, old: &Value, new: &Value) -> Value {
     let mut kept = old.clone();
     let none = Map::new();
     copy_field(new.as_object().unwrap_or(&none), object_mut(&mut kept), "status");
-    copy_field(new["metadata"].as_object().unwrap_or(&none), meta_mut(&mut kept), "managedFields");
+    let metadata = new["metadata"].as_object().unwrap_or(&none);
+    copy_field(metadata, meta_mut(&mut kept), "managedFields");
+    if kind.crd.is_none() {
+        copy_field(metadata, meta_mut(&mut kept), "annotations");
+    }
     kept
 }
 

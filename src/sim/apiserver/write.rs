@@ -153,7 +153,7 @@ pub(super) fn change(
     let mut new = transform(&kind, &old)?;
     prepare::keep_identity(&old, &mut new);
     if subresource == Some("status") {
-        new = prepare::status_only(&old, &new);
+        new = prepare::status_only(&kind, &old, &new);
     } else if kind.status && subresource.is_none() {
         prepare::keep_status(&kind, &old, &mut new);
     }
@@ -161,7 +161,9 @@ pub(super) fn change(
         admit(request, state, Some(&old), &mut new)?;
         prepare::keep_identity(&old, &mut new);
     }
-    prepare::generation(&kind, &old, &mut new);
+    if subresource != Some("status") {
+        prepare::generation(&kind, &old, &mut new);
+    }
     prepare::finalizers_may_only_go(&kind, &old, &new)?;
     validate(request, state, Some(&old), &new)?;
     let answer = commit(request, state, &old, new);
