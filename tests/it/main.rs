@@ -1,2 +1,11 @@
 //! The one integration test binary: each module is a tier or a part.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod controlplane;
 mod prometheus;

@@ -1,0 +1,15 @@
+//! The cluster tier: facts about the real API server and the real Deployment controller that Sluice
+//! rests on, each as a test.
+//!
+//! Start at [`harness`], which runs etcd, kube-apiserver and kube-controller-manager on loopback.
+//! [`stage`] is one namespace with pods that become ready one by one. The scenarios take nothing but
+//! `kube::Client`s, so that the same ones run on the in-memory server.
+
+mod going_back;
+mod harness;
+mod knob;
+mod kubelet;
+mod policy;
+mod resting;
+mod stage;
+mod trace;
