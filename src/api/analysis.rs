@@ -13,6 +13,7 @@ use super::common::{DurationSpec, FieldRef, Opaque, SecretKeyRef};
 use super::compare::{Compare, Direction};
 use super::provider::Provider;
 use super::rollout::{TemplateRef, Window};
+use super::schema;
 
 /// Metrics, their arguments and the templates they are taken from.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -28,26 +29,55 @@ use super::rollout::{TemplateRef, Window};
     category = "sluice",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.kayentaConfig) || (has(self.metrics) && size(self.metrics) > 0) \
+         || (has(self.templates) && size(self.templates) > 0)"
+    )
+    .message(
+        "must have metrics, or templates or a kayentaConfig that bring them"
+    ),
+    validation = Rule::new(
+        "!has(self.metrics) || self.metrics.all(a, self.metrics.exists_one(b, \
+         b.name == a.name))"
+    )
+    .message(
+        "two metrics have one name; give each metric its own"
+    ),
+    validation = Rule::new(
+        "!has(self.args) || self.args.all(a, self.args.exists_one(b, b.name == \
+         a.name))"
+    )
+    .message(
+        "an argument is declared twice; declare each argument once"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisTemplateSpec {
     /// What is measured. May be empty only when `templates` or `kayentaConfig` brings metrics.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub metrics: Vec<Metric>,
     /// The arguments that `{{args.NAME}}` may name. A caller can set only what is declared here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub args: Vec<TemplateArg>,
     /// Metrics that are measured and reported but never decide.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub dry_run: Vec<DryRun>,
     /// How many measurements of which metrics are kept in the run's status. Default 10 each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub measurement_retention: Vec<MeasurementRetention>,
     /// Templates whose metrics are added to these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub templates: Vec<TemplateRef>,
     /// Added: the chance that a good release is failed by the comparisons of this template, `N%` per
     /// release. Default `1%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(0\.[0-9]+|[1-9][0-9]?(\.[0-9]+)?)%$"), length(max = 8))]
     pub risk: Option<String>,
     /// Added: the history from which the boundary of the comparisons is learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,36 +106,77 @@ pub struct ClusterAnalysisTemplateSpec(pub AnalysisTemplateSpec);
 
 /// One thing that is measured.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.provider) || has(self.compare)"
+    )
+    .message(
+        "must have a provider, or compare with the controller's default server"
+    ),
+    validation = Rule::new(
+        "!has(self.count) || type(self.count) != int || self.count <= 1 || \
+         has(self.interval)"
+    )
+    .message(
+        "interval must be specified when count > 1"
+    ),
+    validation = Rule::new(
+        "!has(self.count) || !has(self.inconclusiveLimit) || type(self.count) != \
+         int || type(self.inconclusiveLimit) != int || self.count == 0 || \
+         self.count >= self.inconclusiveLimit"
+    )
+    .message(
+        "count must be >= inconclusiveLimit"
+    ),
+    validation = Rule::new(
+        "!has(self.compare) || (!has(self.successCondition) && \
+         !has(self.failureCondition))"
+    )
+    .message(
+        "a metric with compare is judged by it; leave successCondition and \
+         failureCondition out"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Metric {
     /// Name, unique in a run.
+    #[schemars(schema_with = "schema::word")]
     pub name: String,
     /// Time between two measurements, `15s` or seconds. Needed when `count` is above 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::span_or_arg")]
     pub interval: Option<DurationSpec>,
     /// Time from the run's start to the first measurement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::span_or_arg")]
     pub initial_delay: Option<DurationSpec>,
     /// How many measurements without an error are taken. Absent: one without `interval`, no end with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_or_arg")]
     pub count: Option<IntOrString>,
     /// An expression over `result` that must be true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::condition")]
     pub success_condition: Option<String>,
     /// An expression over `result` that must be false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::condition")]
     pub failure_condition: Option<String>,
     /// Failed measurements that are allowed; -1: any number. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::limit_or_arg")]
     pub failure_limit: Option<IntOrString>,
     /// Inconclusive measurements that are allowed. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_or_arg")]
     pub inconclusive_limit: Option<IntOrString>,
     /// Errors in a row that are allowed. Default 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_or_arg")]
     pub consecutive_error_limit: Option<IntOrString>,
     /// Successes in a row that end the metric as successful; 0: off. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::count_or_arg")]
     pub consecutive_success_limit: Option<IntOrString>,
     /// Where the numbers come from. Needed unless `compare` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +189,7 @@ pub struct Metric {
     pub critical: bool,
     /// Added: the share of this metric among the comparisons. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
     pub weight: Option<i32>,
     /// Added: what a measurement without any data is. Default `Error` as in Argo for conditions,
     /// `Inconclusive` for comparisons.
@@ -128,6 +200,7 @@ pub struct Metric {
     pub on_error: Option<OnError>,
     /// Added: fewest events of both arms before a comparison may say anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub min_events: Option<i64>,
     /// Added: which change is harmful. Default `Increase`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,12 +235,22 @@ pub enum OnError {
 
 /// An argument that a template declares.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.value) || !has(self.valueFrom)"
+    )
+    .message(
+        "must have at most one of value and valueFrom"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateArg {
     /// Name, as in `{{args.NAME}}`.
+    #[schemars(schema_with = "schema::word")]
     pub name: String,
     /// The value when the caller gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
     pub value: Option<String>,
     /// Where the value comes from when the caller gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,6 +259,14 @@ pub struct TemplateArg {
 
 /// Where the value of a template's argument comes from.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.secretKeyRef) != has(self.fieldRef)"
+    )
+    .message(
+        "must have exactly one of secretKeyRef and fieldRef"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateArgSource {
     /// A key of a Secret in the run's namespace.
@@ -191,6 +282,7 @@ pub struct TemplateArgSource {
 #[serde(rename_all = "camelCase")]
 pub struct DryRun {
     /// A regular expression that is looked for anywhere in a metric's name.
+    #[schemars(length(min = 1, max = 256))]
     pub metric_name: String,
 }
 
@@ -199,8 +291,10 @@ pub struct DryRun {
 #[serde(rename_all = "camelCase")]
 pub struct MeasurementRetention {
     /// A regular expression that is looked for anywhere in a metric's name.
+    #[schemars(length(min = 1, max = 256))]
     pub metric_name: String,
     /// Measurements kept in the status; 0: the default of 10.
+    #[schemars(range(min = 0, max = 1000))]
     pub limit: i32,
 }
 
@@ -212,8 +306,10 @@ pub struct Calibration {
     pub history: DurationSpec,
     /// How many windows are taken from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
     pub windows: Option<i32>,
     /// Spans that are left out, such as planned load tests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub exclude: Vec<Window>,
 }

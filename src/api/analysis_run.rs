@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::analysis::{Calibration, DryRun, MeasurementRetention, Metric, TemplateArg};
 use super::common::{Condition, DurationSpec, Opaque, Time};
+use super::schema;
 
 /// What is measured, for which release.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -31,22 +32,35 @@ use super::common::{Condition, DurationSpec, Opaque, Time};
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.metrics) || self.metrics.all(a, self.metrics.exists_one(b, \
+         b.name == a.name))"
+    )
+    .message(
+        "two metrics have one name; give each metric its own"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisRunSpec {
     /// What is measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub metrics: Vec<Metric>,
     /// The arguments with their values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub args: Vec<TemplateArg>,
     /// True ends the run: no new measurement is taken and what is known decides.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub terminate: bool,
     /// Metrics that never decide.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub dry_run: Vec<DryRun>,
     /// How many measurements are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub measurement_retention: Vec<MeasurementRetention>,
     /// When a run that is over is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +73,7 @@ pub struct AnalysisRunSpec {
     pub timeout: Option<DurationSpec>,
     /// Added: the chance that a good release is failed, `N%`. Default `1%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(0\.[0-9]+|[1-9][0-9]?(\.[0-9]+)?)%$"), length(max = 8))]
     pub risk: Option<String>,
     /// Added: the history from which the boundary is learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,12 +89,15 @@ pub struct AnalysisRunSpec {
 pub struct TtlStrategy {
     /// After any end that no other field covers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub seconds_after_completion: Option<i32>,
     /// After `Failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub seconds_after_failure: Option<i32>,
     /// After `Successful`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub seconds_after_success: Option<i32>,
 }
 
@@ -88,16 +106,21 @@ pub struct TtlStrategy {
 #[serde(rename_all = "camelCase")]
 pub struct RunRelease {
     /// The Rollout.
+    #[schemars(schema_with = "schema::object_name")]
     pub rollout: String,
     /// The release's identity.
+    #[schemars(length(max = 253))]
     pub id: String,
     /// `Background`, or the step's number counted from 1.
+    #[schemars(length(max = 253))]
     pub scope: String,
     /// The pod template hash of the stable revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub stable: Option<String>,
     /// The pod template hash of the new revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub canary: Option<String>,
 }
 

@@ -7,6 +7,8 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// A span of time as users write it: a number of seconds (Kruise's form) or text such as `10m`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(untagged)]
@@ -32,8 +34,8 @@ impl JsonSchema for DurationSpec {
         true
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"x-kubernetes-int-or-string": true})
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        schema::span(generator)
     }
 }
 
@@ -61,8 +63,10 @@ impl JsonSchema for Opaque {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The Secret.
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
     /// The key in it.
+    #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
 
@@ -71,5 +75,6 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct FieldRef {
     /// The path, such as `metadata.labels['app']`.
+    #[schemars(length(min = 1, max = 512))]
     pub field_path: String,
 }

@@ -18,12 +18,15 @@ use serde::{Deserialize, Serialize};
     plural = "gates",
     namespaced,
     derive = "PartialEq",
-    category = "sluice"
+    category = "sluice",
+    validation = Rule::new("self.metadata.name == 'sluice'")
+        .message("a namespace has one Gate, named sluice; the controller writes it")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GateSpec {
     /// The user name of the controller, as the API server knows it. Only this account moves what is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub account: Option<String>,
     /// Deployments, by name. An entry means gated; an entry with a release means held.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

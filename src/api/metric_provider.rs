@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{DurationSpec, SecretKeyRef};
 use super::provider::{SigV4, WebHeader};
+use super::schema;
 
 /// A metric server.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -31,8 +32,10 @@ use super::provider::{SigV4, WebHeader};
 pub struct MetricProviderSpec {
     /// What it speaks. Default `Prometheus`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Prometheus"))]
     pub type_: Option<ProviderType>,
     /// Scheme, host and path prefix, for example `http://prometheus.monitoring:9090`.
+    #[schemars(schema_with = "schema::address")]
     pub address: String,
     /// Credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,7 @@ pub struct MetricProviderSpec {
     pub tls: Option<ProviderTls>,
     /// Headers sent along, for example `X-Scope-OrgID`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub headers: Vec<WebHeader>,
     /// How long a query may take. Default 30 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +99,15 @@ pub enum ProviderType {
 
 /// Credentials: at most one of its fields.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "[has(self.bearer), has(self.basic), has(self.oauth2), \
+         has(self.sigv4)].filter(x, x).size() <= 1"
+    )
+    .message(
+        "must have at most one of bearer, basic, oauth2 and sigv4"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderAuth {
     /// A bearer token.
@@ -116,6 +129,7 @@ pub struct ProviderAuth {
 #[serde(rename_all = "camelCase")]
 pub struct BasicAuthRef {
     /// The user.
+    #[schemars(length(min = 1, max = 256))]
     pub username: String,
     /// The password.
     pub password: SecretKeyRef,
@@ -126,18 +140,29 @@ pub struct BasicAuthRef {
 #[serde(rename_all = "camelCase")]
 pub struct OAuth2Ref {
     /// Where tokens are asked for.
+    #[schemars(schema_with = "schema::address")]
     pub token_url: String,
     /// The client.
+    #[schemars(length(min = 1, max = 256))]
     pub client_id: String,
     /// Its secret.
     pub client_secret: SecretKeyRef,
     /// Scopes asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub scopes: Vec<String>,
 }
 
 /// TLS towards the server.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.cert) == has(self.key)"
+    )
+    .message(
+        "must have both of cert and key, or none"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderTls {
     /// The certificate authority, PEM.
@@ -151,6 +176,7 @@ pub struct ProviderTls {
     pub key: Option<SecretKeyRef>,
     /// The name that the server's certificate must carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub server_name: Option<String>,
     /// True does not verify the server's certificate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -163,11 +189,14 @@ pub struct ProviderTls {
 pub struct ProviderLimits {
     /// Queries at a time. Default 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000), extend("default" = 8))]
     pub concurrent: Option<i32>,
     /// Queries a second. Default 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000), extend("default" = 20))]
     pub per_second: Option<i32>,
     /// Largest answer in bytes. Default 16 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024), extend("default" = 16_777_216))]
     pub response_bytes: Option<i64>,
 }

@@ -4,6 +4,7 @@
 
 pub mod analysis;
 pub mod analysis_run;
+pub mod around;
 pub mod common;
 pub mod compare;
 pub mod crds;
@@ -11,6 +12,8 @@ pub mod gate;
 pub mod metric_provider;
 pub mod provider;
 pub mod rollout;
+pub mod routing;
+mod schema;
 pub mod status;
 
 pub use analysis::{AnalysisTemplate, AnalysisTemplateSpec, ClusterAnalysisTemplate, Metric};

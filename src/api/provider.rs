@@ -9,13 +9,42 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::Opaque;
+use super::schema;
 
 /// Exactly one provider, or `ref` with at most one.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.ref) || [has(self.prometheus), has(self.web), has(self.job), \
+         has(self.datadog), has(self.newRelic), has(self.wavefront), \
+         has(self.cloudWatch), has(self.graphite), has(self.influxdb), \
+         has(self.kayenta), has(self.skywalking), has(self.plugin)].filter(x, \
+         x).size() > 0"
+    )
+    .message(
+        "no provider specified; write for example prometheus: {query: ...}"
+    ),
+    validation = Rule::new(
+        "[has(self.prometheus), has(self.web), has(self.job), has(self.datadog), \
+         has(self.newRelic), has(self.wavefront), has(self.cloudWatch), \
+         has(self.graphite), has(self.influxdb), has(self.kayenta), \
+         has(self.skywalking), has(self.plugin)].filter(x, x).size() <= 1"
+    )
+    .message(
+        "multiple providers specified; a metric has one"
+    ),
+    validation = Rule::new(
+        "!has(self.clusterScope) || !self.clusterScope || has(self.ref)"
+    )
+    .message(
+        "clusterScope needs ref"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
     /// Added: the name of a `MetricProvider` that holds address and credentials.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
     pub ref_: Option<String>,
     /// Added: `ref` names a `ClusterMetricProvider`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -55,6 +84,7 @@ pub struct Provider {
     pub skywalking: Option<Opaque>,
     /// Argo's metric plugins, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1))]
     pub plugin: BTreeMap<String, Opaque>,
 }
 
@@ -64,21 +94,25 @@ pub struct Provider {
 pub struct Prometheus {
     /// The server, with scheme and host. Absent: that of `ref`, or the controller's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::address")]
     pub address: Option<String>,
     /// PromQL. Absent only in a metric with `compare`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::query")]
     pub query: Option<String>,
     /// Credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<Authentication>,
     /// Seconds a query may take. Default 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3600))]
     pub timeout: Option<i64>,
     /// True does not verify the server's certificate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
     /// Headers sent along.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub headers: Vec<WebHeader>,
     /// A range query: every point of every series becomes one list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,12 +125,15 @@ pub struct Prometheus {
 pub struct RangeQuery {
     /// An expression for its start, for example `now() - duration("5m")`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub start: Option<String>,
     /// An expression for its end, for example `now()`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub end: Option<String>,
     /// The distance between points, for example `15s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub step: Option<String>,
 }
 
@@ -105,13 +142,24 @@ pub struct RangeQuery {
 #[serde(rename_all = "camelCase")]
 pub struct WebHeader {
     /// Name.
+    #[schemars(length(min = 1, max = 256))]
     pub key: String,
     /// Value.
+    #[schemars(length(max = 4096))]
     pub value: String,
 }
 
 /// Credentials of a provider that is written inline: at most one of its fields.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "[has(self.basicAuth), has(self.oauth2), has(self.sigv4)].filter(x, \
+         x).size() <= 1"
+    )
+    .message(
+        "must have at most one of basicAuth, oauth2 and sigv4"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Authentication {
     /// A user name and a password.
@@ -152,6 +200,7 @@ pub struct OAuth2 {
     pub client_secret: Option<String>,
     /// Scopes asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub scopes: Vec<String>,
 }
 
@@ -172,18 +221,37 @@ pub struct SigV4 {
 
 /// A request whose JSON answer is the result.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.body) || !has(self.jsonBody)"
+    )
+    .message(
+        "must have at most one of body and jsonBody"
+    ),
+    validation = Rule::new(
+        "(!has(self.body) && !has(self.jsonBody)) || (has(self.method) && \
+         self.method in ['POST', 'PUT'])"
+    )
+    .message(
+        "body and jsonBody need method POST or PUT"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Web {
     /// `GET` (default), `POST` or `PUT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(GET|POST|PUT)$"), length(max = 4), extend("default" = "GET"))]
     pub method: Option<String>,
     /// The address.
+    #[schemars(schema_with = "schema::address")]
     pub url: String,
     /// Headers; they replace all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub headers: Vec<WebHeader>,
     /// The body. Not with `jsonBody`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16384))]
     pub body: Option<String>,
     /// The body as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,6 +261,7 @@ pub struct Web {
     pub timeout_seconds: Option<i64>,
     /// A JSONPath such as `{$.data.ok}`. Absent: the whole answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub json_path: Option<String>,
     /// True does not verify the server's certificate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -11,8 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::{DryRun, MeasurementRetention};
+pub use super::around::{AlertRule, Hook, HookFailurePolicy, HookPoint, NotificationRef, Window};
 pub use super::common::FieldRef;
 use super::common::{Condition, DurationSpec, Time};
+pub use super::routing::{
+    GatewayRef, HeaderModifier, HeaderValue, HttpMatch, IngressRef, PathMatch, PathMatchType,
+    SessionAffinity, TrafficRoutingRef, ValueMatch, ValueMatchType,
+};
+use super::schema;
 use super::status::RolloutStatus;
 
 /// How a workload's new versions are held back and let through, step by step.
@@ -28,6 +34,12 @@ use super::status::RolloutStatus;
     derive = "PartialEq",
     derive = "Default",
     category = "sluice",
+    validation = Rule::new(
+        "!has(oldSelf.status) || !has(oldSelf.status.phase) \
+         || !(oldSelf.status.phase in ['Progressing', 'Terminating']) \
+         || self.spec.workloadRef == oldSelf.spec.workloadRef"
+    )
+    .message("workloadRef cannot change while a release runs; wait for its end or abort it"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Step","type":"string","jsonPath":".status.step.progress"}"#,
     printcolumn = r#"{"name":"Weight","type":"string","jsonPath":".status.traffic.observed"}"#,
@@ -35,6 +47,25 @@ use super::status::RolloutStatus;
     printcolumn = r#"{"name":"Verdict","type":"string","jsonPath":".status.verdict"}"#,
     printcolumn = r#"{"name":"Waiting-For","type":"string","jsonPath":".status.waitingFor"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.strategy.blueGreen) || self.workloadRef.kind in ['Deployment', \
+         'CloneSet']"
+    )
+    .message(
+        "blueGreen releases a Deployment or a CloneSet; use canary for other kinds"
+    ),
+    validation = Rule::new(
+        "!has(self.strategy.canary) || \
+         !has(self.strategy.canary.enableExtraWorkloadForCanary) || \
+         !self.strategy.canary.enableExtraWorkloadForCanary || \
+         self.workloadRef.kind == 'Deployment'"
+    )
+    .message(
+        "enableExtraWorkloadForCanary releases a Deployment; set it to false for \
+         other kinds"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutSpec {
@@ -48,27 +79,35 @@ pub struct RolloutSpec {
     pub strategy: Strategy,
     /// Seconds a batch may take to get ready before the step fails. Default 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000), extend("default" = 600))]
     pub progress_deadline_seconds: Option<i32>,
     /// What a failed analysis or a missed deadline does. Default `Rollback`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Rollback"))]
     pub on_failure: Option<OnFailure>,
     /// What an analysis that cannot tell does. Default `Pause`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Pause"))]
     pub on_inconclusive: Option<OnInconclusive>,
     /// What happens to a release under way when the Rollout is deleted or disabled. Default `Hold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Hold"))]
     pub on_delete: Option<OnDelete>,
     /// Firing alerts that stop the release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub alerts: Vec<AlertRule>,
     /// Whom to tell about what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub notifications: Vec<NotificationRef>,
     /// When a release may start and step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub windows: Vec<Window>,
     /// When a release must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub freezes: Vec<Window>,
 }
 
@@ -77,15 +116,26 @@ pub struct RolloutSpec {
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadRef {
     /// API group and version, for example `apps/v1`.
+    #[schemars(regex(pattern = r"^([a-z0-9.-]+/)?v[0-9][a-z0-9]*$"), length(max = 253))]
     pub api_version: String,
     /// Kind, for example `Deployment`.
+    #[schemars(regex(pattern = r"^[A-Z][A-Za-z0-9]*$"), length(max = 63))]
     pub kind: String,
     /// Name.
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
 }
 
 /// Exactly one of `canary` and `blueGreen`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.canary) != has(self.blueGreen)"
+    )
+    .message(
+        "must have exactly one of canary and blueGreen"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Strategy {
     /// True freezes the release where it is. Rolling back still works.
@@ -101,16 +151,61 @@ pub struct Strategy {
 
 /// Step by step, in place (the default) or with an extra Deployment.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.ramp) != (has(self.steps) && size(self.steps) > 0)"
+    )
+    .message(
+        "must have from 1 to 50 steps, or a ramp that writes them"
+    ),
+    validation = Rule::new(
+        "!has(self.steps) || !self.steps.exists(s, has(s.traffic) && s.traffic == \
+         '0%')"
+    )
+    .message(
+        "traffic must be above 0%; leave traffic out for none"
+    ),
+    validation = Rule::new(
+        "has(self.trafficRoutingRef) || (has(self.trafficRoutings) && \
+         size(self.trafficRoutings) > 0) || !has(self.steps) || \
+         !self.steps.exists(s, has(s.traffic) || has(s.matches) || has(s.mirror) \
+         || has(s.requestHeaderModifier))"
+    )
+    .message(
+        "a step with traffic, matches, mirror or requestHeaderModifier needs \
+         trafficRoutings; add `- service: NAME` with a gateway"
+    ),
+    validation = Rule::new(
+        "!has(self.steps) || self.steps.all(a, !has(a.name) || \
+         self.steps.exists_one(b, has(b.name) && b.name == a.name))"
+    )
+    .message(
+        "two steps have one name; give each step its own"
+    ),
+    validation = Rule::new(
+        "!has(self.trafficRoutings) || self.trafficRoutings.all(a, \
+         self.trafficRoutings.exists_one(b, b.service == a.service))"
+    )
+    .message(
+        "a service is named twice in trafficRoutings; put all its routes in one \
+         entry (gateway.httpRouteNames)"
+    ),
+    validation = schema::rising_traffic(),
+    validation = schema::rising_replicas()
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Canary {
     /// The steps, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
     pub steps: Vec<Step>,
     /// The services and routes whose traffic follows the steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub traffic_routings: Vec<TrafficRoutingRef>,
     /// How many updated pods of a batch, as a number or a percentage, may be not ready. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::tolerance")]
     pub failure_threshold: Option<IntOrString>,
     /// Labels and annotations for the pods of the extra Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,6 +215,7 @@ pub struct Canary {
     pub enable_extra_workload_for_canary: bool,
     /// The name of a `TrafficRouting` (end-to-end canary).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
     pub traffic_routing_ref: Option<String>,
     /// True makes no canary Service: the router tells the pods apart by itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -143,25 +239,65 @@ pub struct Canary {
 
 /// Two full sets of pods and a switch.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.steps) && size(self.steps) > 0"
+    )
+    .message(
+        "must have from 1 to 50 steps"
+    ),
+    validation = Rule::new(
+        "has(self.trafficRoutingRef) || (has(self.trafficRoutings) && \
+         size(self.trafficRoutings) > 0) || !has(self.steps) || \
+         !self.steps.exists(s, has(s.traffic) || has(s.matches) || has(s.mirror) \
+         || has(s.requestHeaderModifier))"
+    )
+    .message(
+        "a step with traffic, matches, mirror or requestHeaderModifier needs \
+         trafficRoutings; add `- service: NAME` with a gateway"
+    ),
+    validation = Rule::new(
+        "!has(self.steps) || self.steps.all(a, !has(a.name) || \
+         self.steps.exists_one(b, has(b.name) && b.name == a.name))"
+    )
+    .message(
+        "two steps have one name; give each step its own"
+    ),
+    validation = Rule::new(
+        "!has(self.trafficRoutings) || self.trafficRoutings.all(a, \
+         self.trafficRoutings.exists_one(b, b.service == a.service))"
+    )
+    .message(
+        "a service is named twice in trafficRoutings; put all its routes in one \
+         entry (gateway.httpRouteNames)"
+    ),
+    validation = schema::rising_traffic(),
+    validation = schema::rising_replicas()
+)]
 #[serde(rename_all = "camelCase")]
 pub struct BlueGreen {
     /// The steps, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
     pub steps: Vec<Step>,
     /// The services and routes whose traffic is switched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub traffic_routings: Vec<TrafficRoutingRef>,
     /// How many updated pods, as a number or a percentage, may be not ready. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::tolerance")]
     pub failure_threshold: Option<IntOrString>,
     /// The name of a `TrafficRouting` (end-to-end canary).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
     pub traffic_routing_ref: Option<String>,
     /// True makes no canary Service.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disable_generate_canary_service: bool,
     /// A Service that shows the new set before the switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_name")]
     pub preview_service: Option<String>,
     /// Analysis in the background.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,25 +321,41 @@ pub struct BlueGreen {
 
 /// One step: how many pods, how much traffic, what is looked at, what is waited for.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.replicas) || has(self.traffic)"
+    )
+    .message(
+        "replicas is needed when the step has no traffic; write a number such as \
+         1, or 10%"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// A name for people and for `jump`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_name")]
     pub name: Option<String>,
     /// Pods of the new version: a number or a percentage of the workload, rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::pods")]
     pub replicas: Option<IntOrString>,
     /// Share of the traffic for the new version, `N%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = schema::percent_rule())]
     pub traffic: Option<String>,
     /// Requests that go to the new version: any item matches, all parts of an item must.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub matches: Vec<HttpMatch>,
     /// Header changes on requests to the new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_header_modifier: Option<HeaderModifier>,
     /// Share of the traffic copied to the new version without its answers being used, `N%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = schema::percent_rule())]
     pub mirror: Option<String>,
     /// What the step waits for after pods and traffic are in place. Absent: the analysis' verdict, or
     /// approval where there is none. `{}`: approval.
@@ -214,6 +366,7 @@ pub struct Step {
     pub analysis: Option<AnalysisStanza>,
     /// Outgoing calls around the step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
     pub hooks: Vec<Hook>,
     /// How long the step may last before `onInconclusive` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,182 +382,62 @@ pub struct Pause {
     pub duration: Option<DurationSpec>,
 }
 
-/// A Service and the routers in front of it.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct TrafficRoutingRef {
-    /// The Service that selects the workload's pods.
-    pub service: String,
-    /// Seconds to wait after a change to a Service or route. Default 3 for Kruise; here a change is
-    /// waited for until the router has accepted it, and this many seconds more. Default 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grace_period_seconds: Option<i32>,
-    /// Gateway API routes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<GatewayRef>,
-    /// An Ingress.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ingress: Option<IngressRef>,
-    /// Objects of other routers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub custom_network_refs: Vec<WorkloadRef>,
-}
-
-/// Gateway API routes, in the Rollout's namespace.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayRef {
-    /// One `HTTPRoute`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http_route_name: Option<String>,
-    /// Several `HTTPRoutes`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub http_route_names: Vec<String>,
-    /// `GRPCRoutes`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub grpc_route_names: Vec<String>,
-    /// Only the rule of this name is split. Absent: every rule that names the service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule_name: Option<String>,
-}
-
-/// An Ingress of a known class.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct IngressRef {
-    /// `nginx` (default), `higress`, `aliyun-alb`, `mse` or one with a script of yours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub class_type: Option<String>,
-    /// Name.
-    pub name: String,
-}
-
-/// A request that goes to the new version. All parts that are given must match.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpMatch {
-    /// The path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathMatch>,
-    /// Headers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<ValueMatch>,
-    /// Query parameters.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub query_params: Vec<ValueMatch>,
-    /// Cookies.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cookies: Vec<ValueMatch>,
-    /// The method, for example `GET`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-}
-
-/// A path to match.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct PathMatch {
-    /// `PathPrefix` (default), `Exact` or `RegularExpression`.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub type_: Option<PathMatchType>,
-    /// The value. Default `/`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-}
-
-/// How a path is compared.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PathMatchType {
-    /// Equal.
-    Exact,
-    /// Equal up to a path element.
-    #[default]
-    PathPrefix,
-    /// A regular expression of the router's dialect.
-    RegularExpression,
-}
-
-/// A named value to match: a header, a query parameter or a cookie.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ValueMatch {
-    /// `Exact` (default) or `RegularExpression`.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub type_: Option<ValueMatchType>,
-    /// Name.
-    pub name: String,
-    /// Value.
-    pub value: String,
-}
-
-/// How a value is compared.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ValueMatchType {
-    /// Equal.
-    #[default]
-    Exact,
-    /// A regular expression of the router's dialect.
-    RegularExpression,
-}
-
-/// Gateway API's header filter.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct HeaderModifier {
-    /// Headers to overwrite.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub set: Vec<HeaderValue>,
-    /// Headers to add.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub add: Vec<HeaderValue>,
-    /// Headers to remove.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remove: Vec<String>,
-}
-
-/// A header and its value.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct HeaderValue {
-    /// Name.
-    pub name: String,
-    /// Value.
-    pub value: String,
-}
-
 /// Labels and annotations for the canary's pods.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PodMetadata {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,
 }
 
 /// Which templates are run, with which arguments.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.templates) && size(self.templates) > 0"
+    )
+    .message(
+        "must name at least one template; write `- templateName: NAME` under \
+         templates"
+    ),
+    validation = Rule::new(
+        "!has(self.args) || self.args.all(a, self.args.exists_one(b, b.name == \
+         a.name))"
+    )
+    .message(
+        "an argument is given twice; give each argument once"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisStanza {
     /// The templates. All their metrics run in one AnalysisRun.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub templates: Vec<TemplateRef>,
     /// Arguments for the templates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub args: Vec<AnalysisArg>,
     /// How long the analysis may take before `onInconclusive` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<DurationSpec>,
     /// The first step (counted from 1) at which a background analysis runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 50))]
     pub starting_step: Option<i32>,
     /// Metrics that are measured and reported but never decide.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub dry_run: Vec<DryRun>,
     /// How many measurements of which metrics are kept in the run's status.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub measurement_retention: Vec<MeasurementRetention>,
     /// Labels and annotations of the AnalysisRun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -416,6 +449,7 @@ pub struct AnalysisStanza {
 #[serde(rename_all = "camelCase")]
 pub struct TemplateRef {
     /// The AnalysisTemplate, or ClusterAnalysisTemplate when `clusterScope` is true.
+    #[schemars(schema_with = "schema::object_name")]
     pub template_name: String,
     /// True names a ClusterAnalysisTemplate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -424,12 +458,22 @@ pub struct TemplateRef {
 
 /// An argument: a value or where it comes from.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.value) != has(self.valueFrom)"
+    )
+    .message(
+        "must have exactly one of value and valueFrom"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisArg {
     /// Name.
+    #[schemars(schema_with = "schema::word")]
     pub name: String,
     /// The value itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
     pub value: Option<String>,
     /// A value taken from the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -438,40 +482,54 @@ pub struct AnalysisArg {
 
 /// A value taken from the release.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.podTemplateHashValue) != has(self.fieldRef)"
+    )
+    .message(
+        "must have exactly one of podTemplateHashValue (Stable or Latest) and \
+         fieldRef"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ArgSource {
     /// `Stable` or `Latest`: the pod template hash of that revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(Stable|Latest)$"), length(max = 6))]
     pub pod_template_hash_value: Option<String>,
     /// A field of the Rollout, as a path such as `metadata.labels['app']`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field_ref: Option<FieldRef>,
 }
 
-/// Keeps a client on the arm it first met.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionAffinity {
-    /// The cookie that carries the arm.
-    pub cookie_name: String,
-    /// How long it lasts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_age: Option<DurationSpec>,
-}
-
 /// Steps written by rule: from `from` to `to`, by a sum or a factor, each lasting `every`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.by) != has(self.factor)"
+    )
+    .message(
+        "must have exactly one of by and factor"
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Ramp {
     /// The first share, `N%`.
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = schema::percent_rule())]
     pub from: String,
     /// The last share, `N%`.
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = schema::percent_rule())]
     pub to: String,
     /// Added at each step, `N%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = schema::percent_rule())]
     pub by: Option<String>,
     /// Multiplied at each step, for example `2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+)?$"), length(max = 8))]
     pub factor: Option<String>,
     /// How long each step lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -498,60 +556,6 @@ pub enum RollbackSteps {
     Immediate,
     /// Back through the steps.
     Gradual,
-}
-
-/// An outgoing call.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Hook {
-    /// Name.
-    pub name: String,
-    /// When it is called.
-    pub at: HookPoint,
-    /// The address.
-    pub url: String,
-    /// How long one call may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<DurationSpec>,
-    /// How often a failed call is tried again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retries: Option<i32>,
-    /// What a failed hook does. Default `Fail`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure_policy: Option<HookFailurePolicy>,
-    /// Sent along.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
-}
-
-/// When a hook is called.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HookPoint {
-    /// Before the first step.
-    BeforeRollout,
-    /// Before a step's pods move.
-    #[default]
-    BeforeStep,
-    /// After a step.
-    AfterStep,
-    /// Before the last traffic moves.
-    BeforePromotion,
-    /// After the release.
-    AfterRollout,
-    /// When a rollback starts.
-    OnRollback,
-    /// At every event.
-    Event,
-}
-
-/// What a failed hook does.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HookFailurePolicy {
-    /// It fails the step.
-    #[default]
-    Fail,
-    /// It is reported and passed over.
-    Ignore,
 }
 
 /// What a failed analysis or a missed deadline does.
@@ -588,43 +592,6 @@ pub enum OnDelete {
     Finish,
     /// Back to the stable version.
     Rollback,
-}
-
-/// Firing alerts that stop the release.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct AlertRule {
-    /// All of these labels must be on the alert.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub match_labels: BTreeMap<String, String>,
-    /// What a matching alert does. Default `Rollback`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<OnFailure>,
-}
-
-/// Whom to tell about what.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct NotificationRef {
-    /// The `NotificationSink`.
-    #[serde(rename = "ref")]
-    pub ref_: String,
-    /// The moments.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub on: Vec<String>,
-}
-
-/// A recurring span of time.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Window {
-    /// When it starts: five fields.
-    pub cron: String,
-    /// The time zone. Default UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time_zone: Option<String>,
-    /// How long it lasts.
-    pub duration: DurationSpec,
 }
 
 impl Rollout {

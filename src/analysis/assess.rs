@@ -1,0 +1,134 @@
+//! From counters to phases: one metric, then the run. Argo's algorithm, row by row.
+//!
+//! Precedence: inside a metric Error over Inconclusive over Failed; across metrics Failed over Error
+//! over Inconclusive. Differs from Argo: without `consecutiveErrorLimit` and `onError` a metric
+//! never ends in errors, it waits for data; an `onError: Ignore` metric does not decide.
+
+use super::metric::CheckedMetric;
+use crate::api::AnalysisPhase;
+use crate::api::analysis::OnError;
+use crate::api::analysis_run::{MetricResult, RunSummary};
+
+/// The phase of a metric and the limit that led to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Assessed {
+    pub(crate) phase: AnalysisPhase,
+    pub(crate) limit: Option<String>,
+}
+
+/// Whether nothing changes any more.
+#[must_use]
+pub fn completed(phase: AnalysisPhase) -> bool {
+    match phase {
+        AnalysisPhase::Pending | AnalysisPhase::Running => false,
+        AnalysisPhase::Successful
+        | AnalysisPhase::Failed
+        | AnalysisPhase::Error
+        | AnalysisPhase::Inconclusive => true,
+    }
+}
+
+/// The phase of one metric from its counters. `terminating`: no further measurement is taken.
+pub(crate) fn metric(metric: &CheckedMetric, result: &MetricResult, terminating: bool) -> Assessed {
+    let plain = |phase| Assessed { phase, limit: None };
+    if let Some(phase) = result.phase.filter(|phase| completed(*phase)) {
+        return Assessed { phase, limit: broken_limit(metric, result).map(|(_, limit)| limit) };
+    }
+    let Some(last) = result.measurements.last() else {
+        return plain(match terminating {
+            true => AnalysisPhase::Successful,
+            false => AnalysisPhase::Pending,
+        });
+    };
+    if !last.phase.is_some_and(completed) {
+        return plain(AnalysisPhase::Running);
+    }
+    if let Some((phase, limit)) = broken_limit(metric, result) {
+        return Assessed { phase, limit: Some(limit) };
+    }
+    let successes = metric.success_limit;
+    if successes.is_some_and(|limit| i64::from(result.consecutive_success) >= limit) {
+        return plain(AnalysisPhase::Successful);
+    }
+    if metric.count.is_some_and(|count| i64::from(result.count) >= count) {
+        return plain(match (metric.failure_limit, successes) {
+            (Some(_), Some(_)) => AnalysisPhase::Inconclusive,
+            (None, Some(_)) => AnalysisPhase::Failed,
+            (_, None) => AnalysisPhase::Successful,
+        });
+    }
+    plain(if terminating { AnalysisPhase::Successful } else { AnalysisPhase::Running })
+}
+
+/// The limit that was passed, the gravest last.
+fn broken_limit(metric: &CheckedMetric, result: &MetricResult) -> Option<(AnalysisPhase, String)> {
+    let over = |count: i32, limit: i64| i64::from(count) > limit;
+    let mut broken = None;
+    if let Some(limit) = metric.failure_limit.filter(|limit| over(result.failed, *limit)) {
+        let text = format!("failed ({}) > failureLimit ({limit})", result.failed);
+        broken = Some((AnalysisPhase::Failed, text));
+    }
+    let limit = metric.inconclusive_limit;
+    if over(result.inconclusive, limit) {
+        let text = format!("inconclusive ({}) > inconclusiveLimit ({limit})", result.inconclusive);
+        broken = Some((AnalysisPhase::Inconclusive, text));
+    }
+    let errors = result.consecutive_error;
+    if let Some(limit) = metric.error_limit.filter(|limit| over(errors, *limit)) {
+        let text = format!("consecutiveErrors ({errors}) > consecutiveErrorLimit ({limit})");
+        let phase = match metric.on_error {
+            OnError::Error | OnError::Ignore => AnalysisPhase::Error,
+            OnError::Inconclusive => AnalysisPhase::Inconclusive,
+        };
+        broken = Some((phase, text));
+    }
+    broken
+}
+
+/// Whether a metric's end says anything about the run.
+pub(crate) fn decides(metric: &CheckedMetric, phase: AnalysisPhase) -> bool {
+    let ignored = phase == AnalysisPhase::Error && metric.on_error == OnError::Ignore;
+    !metric.dry_run && !ignored
+}
+
+/// How grave a phase is, for the worst of several.
+pub(crate) fn gravity(phase: AnalysisPhase) -> u8 {
+    match phase {
+        AnalysisPhase::Successful => 0,
+        AnalysisPhase::Running => 1,
+        AnalysisPhase::Pending => 2,
+        AnalysisPhase::Inconclusive => 3,
+        AnalysisPhase::Error => 4,
+        AnalysisPhase::Failed => 5,
+    }
+}
+
+/// Argo's words for a metric that ended by a limit.
+pub(crate) fn limit_message(
+    name: Option<&str>,
+    assessed: &Assessed,
+    message: Option<&str>,
+) -> String {
+    let name = name.map(|name| format!("{name:?} ")).unwrap_or_default();
+    let mut text = format!("Metric {name}assessed {:?}", assessed.phase);
+    if let Some(limit) = &assessed.limit {
+        text.push_str(&format!(" due to {limit}"));
+    }
+    if let Some(message) = message.filter(|message| !message.is_empty()) {
+        text.push_str(&format!(": \"Error Message: {message}\""));
+    }
+    text
+}
+
+/// Adds one ended metric to a summary. Every phase is counted as what it is (Argo counts some as
+/// successful that are not).
+pub(crate) fn count(summary: &mut RunSummary, phase: AnalysisPhase) {
+    summary.count += 1;
+    match phase {
+        AnalysisPhase::Successful => summary.successful += 1,
+        AnalysisPhase::Failed => summary.failed += 1,
+        AnalysisPhase::Inconclusive => summary.inconclusive += 1,
+        AnalysisPhase::Error => summary.error += 1,
+        AnalysisPhase::Pending | AnalysisPhase::Running => {}
+    }
+}

@@ -1,0 +1,32 @@
+//! The custom resource definitions: the files in `crds/` are what the types say.
+
+use std::path::{Path, PathBuf};
+
+use sluice::api::crds;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")
+}
+
+#[test]
+fn crds_on_disk_are_what_the_types_say() {
+    let update = std::env::var_os("UPDATE_CRDS").is_some();
+    let mut names = Vec::new();
+    for crd in crds::all() {
+        let name = crds::file_name(&crd);
+        let path = folder().join(&name);
+        let text = crds::yaml(&crd);
+        if update {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let on_disk = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(on_disk == text, "crds/{name} differs from the types; run with UPDATE_CRDS=1");
+        names.push(name);
+    }
+    let mut found: Vec<_> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    found.sort();
+    assert_eq!(found, names, "crds/ holds exactly one file per kind");
+}
