@@ -1,0 +1,323 @@
+//! The knob: exactly k of n new pods, moved by the native Deployment controller.
+//!
+//! Under the knob new pods never count as available (`minReadySeconds` at its maximum), so the native
+//! controller keeps `n - maxUnavailable` old pods and makes `maxUnavailable + maxSurge` new ones. Two
+//! numbers therefore say exactly how many pods each revision has, and a controller that dies leaves the
+//! workload at that point. [`next_knob`] picks the two numbers; [`move_to`] is the whole movement.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use super::view::{DeploymentView, ReplicaSetView, budget};
+use super::{NEVER_LATE_SECONDS, NEVER_READY_SECONDS};
+use crate::api::KnobFields;
+
+/// One decided write to the workload.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// A patch of the Deployment.
+    Deployment(KnobPatch),
+    /// The size of a ReplicaSet, by its `/scale`.
+    Scale {
+        /// ReplicaSet.
+        replica_set: String,
+        /// Its uid.
+        uid: String,
+        /// Its resourceVersion.
+        resource_version: String,
+        /// The size it has.
+        from: i32,
+        /// The size it gets.
+        to: i32,
+    },
+    /// A ReplicaSet's own `minReadySeconds`.
+    MinReady {
+        /// ReplicaSet.
+        replica_set: String,
+        /// Its uid.
+        uid: String,
+        /// Its resourceVersion.
+        resource_version: String,
+        /// The value it gets.
+        seconds: i32,
+    },
+}
+
+/// Fields of a Deployment to write; `None` leaves a field alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KnobPatch {
+    /// `spec.paused`.
+    pub paused: Option<bool>,
+    /// `spec.minReadySeconds`; `Some(None)` removes it.
+    pub min_ready_seconds: Option<Option<i32>>,
+    /// `spec.progressDeadlineSeconds`; `Some(None)` removes it.
+    pub progress_deadline_seconds: Option<Option<i32>>,
+    /// `spec.strategy.rollingUpdate.maxSurge`.
+    pub max_surge: Option<IntOrString>,
+    /// `spec.strategy.rollingUpdate.maxUnavailable`.
+    pub max_unavailable: Option<IntOrString>,
+    /// `spec.template`.
+    pub template: Option<Value>,
+    /// Takes the `sluice.dev/wanted` annotation away.
+    pub drop_wanted: bool,
+    /// Why, for the log.
+    pub why: &'static str,
+}
+
+/// How far a movement is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Motion {
+    /// Pods are where they should be, and ready.
+    Arrived,
+    /// Something has to be written.
+    Act(Write),
+    /// Something has to happen by itself: what, and when to look again at the latest.
+    Wait {
+        /// What is waited for.
+        reason: String,
+        /// When to look again without an event.
+        wake: Option<Timestamp>,
+    },
+}
+
+/// What a movement aims at.
+#[derive(Clone, Copy, Debug)]
+pub struct Aim<'a> {
+    /// Pods of the new revision.
+    pub new_pods: i32,
+    /// Too many new pods are taken back. False leaves them, as after a scale event in a percent step.
+    pub exact: bool,
+    /// The user's own fields.
+    pub user: &'a KnobFields,
+    /// Pod template hash of the stable revision.
+    pub stable: &'a str,
+    /// New pods that may be not ready.
+    pub tolerated: i32,
+}
+
+/// The two numbers of the knob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Knob {
+    /// `maxUnavailable`, in pods.
+    pub unavailable: i32,
+    /// `maxSurge`, in pods.
+    pub surge: i32,
+}
+
+/// What [`next_knob`] looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct KnobState {
+    /// `spec.replicas`.
+    pub n: i32,
+    /// New pods wanted.
+    pub k: i32,
+    /// New pods that exist.
+    pub new: i32,
+    /// New pods that are available by the user's own `minReadySeconds`.
+    pub available: i32,
+    /// New pods that may be not ready.
+    pub tolerated: i32,
+    /// The user's `maxSurge`, in pods.
+    pub user_surge: i32,
+    /// The user's `maxUnavailable`, in pods.
+    pub user_unavailable: i32,
+    /// The knob that is set, when one is.
+    pub set: Option<Knob>,
+}
+
+/// The next setting on the way to `k` new pods.
+///
+/// Surge first where the user's `maxSurge` covers the pods to add: new pods get ready, then the old go,
+/// in two writes. Else `maxUnavailable` rises, never beyond the user's own plus the new pods that are
+/// available, and only when the new pods that exist are available, so that the writes stay few.
+#[must_use]
+pub fn next_knob(s: KnobState) -> Knob {
+    let last = Knob { unavailable: s.k, surge: 0 };
+    if s.new >= s.k && s.available >= s.k - s.tolerated {
+        return last;
+    }
+    if let Some(set) = s.set {
+        if set == last {
+            return last;
+        }
+        // A surge that already aims at k is left to finish.
+        if set.unavailable + set.surge == s.k && s.user_surge >= set.surge && s.new < s.k {
+            return set;
+        }
+        let all_available = s.available >= s.new - s.tolerated;
+        if set.surge + set.unavailable <= s.k && !all_available {
+            return set;
+        }
+    }
+    if s.k - s.new <= s.user_surge && s.k > s.new {
+        return Knob { unavailable: s.new, surge: s.k - s.new };
+    }
+    if s.new >= s.k {
+        // All are there, some are not available yet: keep what stands.
+        return s.set.unwrap_or(Knob {
+            unavailable: (s.k - s.user_surge).max(0),
+            surge: s.user_surge.min(s.k),
+        });
+    }
+    let cap = (s.user_unavailable + s.available).max(0);
+    let surge = s.user_surge.min(s.k);
+    if surge == 0 {
+        return Knob { unavailable: cap.min(s.k), surge: 0 };
+    }
+    Knob { unavailable: cap.min(s.k - surge).max(0), surge }
+}
+
+/// A number of pods as the field takes it: a whole percentage up to 100 pods, so that a scale event
+/// keeps the share with nobody there to adjust it; a number above.
+#[must_use]
+pub fn knob_value(pods: i32, n: i32) -> IntOrString {
+    if n <= 0 || n > 100 || pods == 0 {
+        return IntOrString::Int(pods);
+    }
+    IntOrString::String(format!("{}%", (100 * pods + n - 1) / n))
+}
+
+/// The knob that the Deployment's fields stand for.
+#[must_use]
+pub fn read_knob(view: &DeploymentView) -> Knob {
+    let (surge, unavailable) = (&view.fields.max_surge, &view.fields.max_unavailable);
+    let read = |v: &Option<IntOrString>, up| v.as_ref().map_or(0, |v| super::view::scaled(v, view.replicas, up));
+    Knob { unavailable: read(unavailable, false), surge: read(surge, true) }
+}
+
+/// One step of the movement to `aim`.
+#[must_use]
+pub fn move_to(view: &DeploymentView, aim: Aim<'_>, now: Timestamp) -> Motion {
+    let n = view.replicas;
+    let k = aim.new_pods.clamp(0, n);
+    let new = view.current();
+    let count = new.map_or(0, |rs| rs.replicas);
+    let min_ready = aim.user.min_ready_seconds.unwrap_or(0);
+    let (available, wake) = new.map_or((0, None), |rs| rs.available_after(min_ready, now));
+    if count > k && aim.exact {
+        return go_back(view, aim, k, now);
+    }
+    if let Some(there) = arrival(view, k, count, available, aim.tolerated, wake) {
+        return there;
+    }
+    if view.fields.paused && !view.under_knob() && new.is_some_and(|rs| rs.replicas > 0) {
+        return Motion::Act(Write::Deployment(KnobPatch {
+            min_ready_seconds: Some(Some(NEVER_READY_SECONDS)),
+            progress_deadline_seconds: Some(Some(NEVER_LATE_SECONDS)),
+            why: "leave the rest: new pods stop counting as available",
+            ..KnobPatch::default()
+        }));
+    }
+    if view.fields.paused && new.is_some_and(|rs| rs.available > 0) {
+        return wait("the new ReplicaSet to stop counting its pods as available", None);
+    }
+    let (user_surge, user_unavailable) = budget(aim.user, n);
+    let set = (view.under_knob() && !view.fields.paused).then(|| read_knob(view));
+    let state = KnobState {
+        n,
+        k,
+        new: count,
+        available,
+        tolerated: aim.tolerated,
+        user_surge,
+        user_unavailable,
+        set,
+    };
+    let knob = next_knob(state);
+    if set != Some(knob) {
+        return Motion::Act(Write::Deployment(turn(view, knob, n)));
+    }
+    let problem = new.and_then(ReplicaSetView::problem);
+    let reason = match problem {
+        Some(p) => format!("{available} of {k} new pods are ready ({p})"),
+        None => format!("{available} of {k} new pods are ready"),
+    };
+    Motion::Wait { reason, wake }
+}
+
+fn wait(reason: &str, wake: Option<Timestamp>) -> Motion {
+    Motion::Wait { reason: reason.to_owned(), wake }
+}
+
+/// `Some` when no more pods have to be moved: arrived, or only readiness is missing at rest.
+fn arrival(
+    view: &DeploymentView,
+    k: i32,
+    count: i32,
+    available: i32,
+    tolerated: i32,
+    wake: Option<Timestamp>,
+) -> Option<Motion> {
+    let n = view.replicas;
+    let moving = !view.fields.paused;
+    if moving && !(view.under_knob() && read_knob(view).surge == 0) {
+        return None;
+    }
+    let in_place = count >= k && view.total() == n && view.settled();
+    if !in_place {
+        return None;
+    }
+    let gone: bool = view.active().all(|rs| rs.status_replicas <= rs.replicas);
+    if !gone {
+        return Some(wait("old pods to go", None));
+    }
+    if available >= k.min(count) - tolerated {
+        return Some(Motion::Arrived);
+    }
+    Some(Motion::Wait { reason: format!("{available} of {k} new pods are ready"), wake })
+}
+
+/// The patch that sets the knob and lets the native controller move.
+fn turn(view: &DeploymentView, knob: Knob, n: i32) -> KnobPatch {
+    KnobPatch {
+        paused: view.fields.paused.then_some(false),
+        min_ready_seconds: (!view.under_knob()).then_some(Some(NEVER_READY_SECONDS)),
+        progress_deadline_seconds: (view.fields.progress_deadline_seconds
+            != Some(NEVER_LATE_SECONDS))
+        .then_some(Some(NEVER_LATE_SECONDS)),
+        max_surge: Some(IntOrString::Int(knob.surge)),
+        max_unavailable: Some(knob_value(knob.unavailable, n)),
+        why: "turn the knob",
+        ..KnobPatch::default()
+    }
+}
+
+/// Fewer new pods: on the ReplicaSets, since the native controller never takes the new one down.
+/// At rest the old one gets pods first, and the new one loses them when they are ready.
+fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motion {
+    if let Some(rest) = super::deployment::rest(view, aim.user, false) {
+        return Motion::Act(rest);
+    }
+    let (Some(new), Some(old)) = (view.current(), view.by_hash(aim.stable)) else {
+        return wait("the ReplicaSets of both revisions", None);
+    };
+    if !view.settled() {
+        return wait("the Deployment controller", None);
+    }
+    let n = view.replicas;
+    let wanted_old = n - k;
+    if old.replicas < wanted_old {
+        let to = (old.replicas + 1).min(wanted_old);
+        return Motion::Act(scale(old, to));
+    }
+    let min_ready = aim.user.min_ready_seconds.unwrap_or(0);
+    let (ready, wake) = old.available_after(min_ready, now);
+    if ready < old.replicas {
+        let reason = format!("{ready} of {} stable pods are ready again", old.replicas);
+        return Motion::Wait { reason, wake };
+    }
+    Motion::Act(scale(new, k))
+}
+
+/// A decided size of a ReplicaSet.
+#[must_use]
+pub fn scale(rs: &ReplicaSetView, to: i32) -> Write {
+    Write::Scale {
+        replica_set: rs.name.clone(),
+        uid: rs.uid.clone(),
+        resource_version: rs.resource_version.clone(),
+        from: rs.replicas,
+        to,
+    }
+}
