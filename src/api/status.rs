@@ -303,12 +303,12 @@ pub struct ReleaseStatus {
     /// When the current step began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_since: Option<Time>,
-    /// The last time a pod of the new version became ready in this step, for the deadline.
+    /// The step was reached by going back: too many new pods are taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backward: bool,
+    /// How often somebody else reset the routes in this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub progress_at: Option<Time>,
-    /// Most pods of the new version that were seen ready in this step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub progress_ready: Option<i32>,
+    pub contended: Option<i32>,
     /// The step as it was when it began: plan edits reach later steps only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen_step: Option<super::rollout::Step>,

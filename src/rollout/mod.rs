@@ -1,1 +1,31 @@
-//! Pure: the release. `plan(&Snapshot, now) -> Plan`.
+//! Pure: the release. [`plan`] turns what is seen and the time into everything that follows from it.
+//!
+//! Start at `machine.rs`: it asks the questions in the order in which they bind. `idle.rs` notices a
+//! new version, `steps.rs` takes it through the steps, `back.rs`, `finish.rs` and `let_go.rs` are the
+//! three ways out, `traffic.rs` moves traffic for all of them, `status.rs` says it to people.
+//!
+//! Nothing here knows a client, a clock or chance: equal inputs give equal plans.
+
+mod analyses;
+mod back;
+mod draft;
+mod finish;
+mod gate;
+mod idle;
+pub mod invariants;
+mod let_go;
+mod machine;
+mod requests;
+mod snapshot;
+mod status;
+mod steps;
+mod traffic;
+mod types;
+
+pub use draft::plan;
+pub use snapshot::{GateView, Proof, Snapshot};
+pub use types::{Action, EventNote, Plan, Urgency, WaitingOn};
+pub(crate) use draft::Draft;
+
+#[cfg(test)]
+mod tests;

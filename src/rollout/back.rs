@@ -1,0 +1,107 @@
+//! The way back: traffic leaves the new revision as fast as the stable one can carry it, then the stable
+//! template is written and the native controller rolls back with the user's own strategy.
+
+use super::types::Who;
+use super::{Draft, analyses, finish, traffic};
+use crate::api::common::Time;
+use crate::api::status::{Phase, Rejected, ReleaseStatus, Stage};
+use crate::spec;
+use crate::workload::{DeploymentView, deployment};
+
+/// True when the Deployment's template is the stable one.
+pub(crate) fn is_stable(view: &DeploymentView, release: &ReleaseStatus) -> bool {
+    view.by_hash(&release.stable).is_some_and(|rs| rs.template_hash == view.template_hash)
+}
+
+/// Begins the way back. `reject` remembers the template as one that failed.
+pub(crate) fn start(d: &mut Draft<'_>, reason: &'static str, text: &str, reject: bool) {
+    let now = Time(d.now);
+    analyses::end_all(d);
+    let release = d.released();
+    if reject {
+        d.status.rejected = Some(Rejected {
+            template_hash: release.template_hash.clone(),
+            reason: text.to_owned(),
+            at: Some(now.clone()),
+        });
+    }
+    let r = d.release();
+    r.stage = Stage::RollingBack;
+    r.cause = Some(text.to_owned());
+    r.cause_reason = Some(reason.to_owned());
+    r.since = Some(now);
+    r.held = None;
+    d.warn("RollingBack", format!("release {}: {text}", release.id));
+}
+
+/// No more traffic to the new version, its pods stay.
+pub(crate) fn isolate(d: &mut Draft<'_>, reason: &'static str, text: &str) {
+    let now = Time(d.now);
+    let release = d.released();
+    analyses::end_all(d);
+    d.status.phase = Some(Phase::Failed);
+    d.status.rejected = Some(Rejected {
+        template_hash: release.template_hash.clone(),
+        reason: text.to_owned(),
+        at: Some(now.clone()),
+    });
+    let r = d.release();
+    r.stage = Stage::Isolated;
+    r.cause = Some(text.to_owned());
+    r.cause_reason = Some(reason.to_owned());
+    r.since = Some(now);
+    d.wake_in(jiff::SignedDuration::ZERO);
+}
+
+/// How much of the whole load the stable pods may carry: the user's own `maxUnavailable` says that
+/// `n - maxUnavailable` pods carry all of it.
+pub(crate) fn carried_percent(view: &DeploymentView, release: &ReleaseStatus, ready: i32) -> i32 {
+    let (_, unavailable) = crate::workload::view::budget(&release.originals, view.replicas);
+    let enough = (view.replicas - unavailable).max(1);
+    (100 * ready / enough).clamp(0, 100)
+}
+
+pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
+    let release = d.released();
+    let Some(stable) = view.by_hash(&release.stable) else {
+        return d.wait(
+            Who::Person,
+            format!("the stable ReplicaSet {} is gone: push a template that works", release.stable),
+        );
+    };
+    if !is_stable(view, &release) && view.template_hash != release.template_hash {
+        // Somebody brought yet another version on the way back.
+        super::idle::next_version(d, view);
+        return d.wake_in(jiff::SignedDuration::ZERO);
+    }
+    let min_ready = release.originals.min_ready_seconds.unwrap_or(0);
+    let (ready, wake) = stable.available_after(min_ready, d.now);
+    d.wake_at(wake);
+    let carried = carried_percent(view, &release, ready);
+    if !traffic::back(d, plan, view, carried) {
+        return;
+    }
+    if !is_stable(view, &release) {
+        let template = stable.template.clone();
+        let write = deployment::put_back(view, &template, &release.originals);
+        d.write(view, write);
+        return d.wait(Who::Pods, "the stable template to be put back");
+    }
+    if let Some(write) = deployment::give_back(view, &release.originals, false, false) {
+        d.write(view, write);
+        return d.wait(Who::Pods, "the native controller to roll back");
+    }
+    let n = view.replicas;
+    let others: i32 = view
+        .active()
+        .filter(|rs| rs.hash != release.stable)
+        .map(|rs| rs.replicas.max(rs.status_replicas))
+        .sum();
+    if !view.settled() || others > 0 || ready < n || stable.replicas != n {
+        return d.wait(Who::Pods, format!("{ready} of {n} stable pods are ready again"));
+    }
+    if !traffic::to_native(d, true) {
+        return;
+    }
+    finish::end(d, view, "RolledBack");
+}

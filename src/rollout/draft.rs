@@ -1,0 +1,125 @@
+//! The plan while it is being made.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::machine;
+use super::snapshot::Snapshot;
+use super::status;
+use super::types::{Action, EventNote, Plan, Urgency, Who, WaitingOn};
+use crate::api::common::Time;
+use crate::api::status::{ReleaseStatus, RolloutStatus, StepState};
+use crate::workload::{DeploymentView, Write};
+
+/// What follows from a snapshot and the time. Total: it never fails and never panics; what is wrong
+/// becomes a status.
+#[must_use]
+pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
+    let mut draft = Draft::new(snapshot, now);
+    machine::run(&mut draft);
+    draft.finish()
+}
+
+/// The plan while it is being made.
+pub(crate) struct Draft<'a> {
+    pub(crate) s: &'a Snapshot,
+    pub(crate) now: Timestamp,
+    pub(crate) status: RolloutStatus,
+    /// Before the status is written: what it relies on.
+    pub(crate) before: Vec<Action>,
+    /// After the status is written: what it announces.
+    pub(crate) after: Vec<Action>,
+    pub(crate) events: Vec<EventNote>,
+    pub(crate) wake: Option<Timestamp>,
+    pub(crate) waiting: Option<WaitingOn>,
+    /// A person's wish was read, so the status must be written.
+    pub(crate) consumed: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn new(s: &'a Snapshot, now: Timestamp) -> Self {
+        let status = s.rollout.status.clone().unwrap_or_default();
+        Self {
+            s,
+            now,
+            status,
+            before: Vec::new(),
+            after: Vec::new(),
+            events: Vec::new(),
+            wake: None,
+            waiting: None,
+            consumed: false,
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        status::describe(&mut self);
+        let old = self.s.rollout.status.clone().unwrap_or_default();
+        let urgency = if self.consumed { Urgency::Now } else { status::urgency(&old, &self.status) };
+        let mut actions = self.before;
+        if urgency == Urgency::Now {
+            actions.push(Action::Status);
+        }
+        actions.extend(self.events.into_iter().map(Action::Event));
+        actions.extend(self.after);
+        Plan { status: self.status, urgency, actions, wake: self.wake, waiting: self.waiting }
+    }
+
+    /// The release under way; a scratch one when there is none, which no caller keeps.
+    pub(crate) fn release(&mut self) -> &mut ReleaseStatus {
+        self.status.release.get_or_insert_default()
+    }
+
+    /// A copy of the release under way.
+    pub(crate) fn released(&self) -> ReleaseStatus {
+        self.status.release.clone().unwrap_or_default()
+    }
+
+    /// Puts the step into a state, now.
+    pub(crate) fn enter(&mut self, state: StepState) {
+        let now = Time(self.now);
+        let release = self.release();
+        if release.state != state {
+            release.state = state;
+            release.since = Some(now);
+        }
+    }
+
+    /// Seconds-exact age of the current state.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.status.release.as_ref().and_then(|r| r.since.as_ref()).map_or(self.now, |t| t.0)
+    }
+
+    pub(crate) fn wait(&mut self, who: Who, what: impl Into<String>) {
+        if self.waiting.is_none() {
+            self.waiting = Some(WaitingOn { who, what: what.into() });
+        }
+    }
+
+    pub(crate) fn wake_at(&mut self, at: Option<Timestamp>) {
+        if let Some(at) = at {
+            self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
+        }
+    }
+
+    pub(crate) fn wake_in(&mut self, span: SignedDuration) {
+        self.wake_at(self.now.saturating_add(span).ok());
+    }
+
+    pub(crate) fn event(&mut self, reason: &'static str, note: impl Into<String>) {
+        self.events.push(EventNote { warning: false, reason, note: note.into() });
+    }
+
+    pub(crate) fn warn(&mut self, reason: &'static str, note: impl Into<String>) {
+        self.events.push(EventNote { warning: true, reason, note: note.into() });
+    }
+
+    /// A write to the workload, after the status.
+    pub(crate) fn write(&mut self, view: &DeploymentView, write: Write) {
+        self.after.push(Action::Workload {
+            uid: view.uid.clone(),
+            resource_version: view.resource_version.clone(),
+            name: view.name.clone(),
+            write,
+        });
+    }
+}

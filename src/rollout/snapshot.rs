@@ -1,0 +1,81 @@
+//! Everything a plan depends on, as plain data.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::api::analysis::{AnalysisRun, AnalysisTemplateSpec};
+use crate::api::{GateEntry, GateSpec, Rollout};
+use crate::workload::DeploymentView;
+
+/// What is seen of one Rollout and all that belongs to it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The Rollout.
+    pub rollout: Rollout,
+    /// The user name the API server knows the controller by.
+    pub account: String,
+    /// The Deployment it names, if it exists.
+    pub workload: Option<DeploymentView>,
+    /// The namespace's Gate.
+    pub gate: Option<GateView>,
+    /// Whether the gate has been seen to hold this workload.
+    pub proof: Proof,
+    /// The Services it names and their canaries, by name, as JSON.
+    pub services: BTreeMap<String, Value>,
+    /// Ready endpoints of those Services.
+    pub endpoints: BTreeMap<String, i32>,
+    /// The HTTPRoutes it names, by name, as JSON.
+    pub routes: BTreeMap<String, Value>,
+    /// Its AnalysisRuns, by name.
+    pub runs: BTreeMap<String, AnalysisRun>,
+    /// The templates it names: (cluster scope, name).
+    pub templates: BTreeMap<(bool, String), AnalysisTemplateSpec>,
+    /// An older Rollout that names the same workload.
+    pub rival: Option<String>,
+}
+
+/// The namespace's Gate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GateView {
+    /// What it says.
+    pub spec: GateSpec,
+}
+
+/// Whether the policy gate has been seen to hold the workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// Not tried since the policy, the binding or the gate changed.
+    #[default]
+    Unknown,
+    /// A dry run came back held.
+    Held {
+        /// When.
+        at: jiff::Timestamp,
+    },
+    /// A dry run went through: the controller repairs.
+    NotHeld {
+        /// Why, in a sentence.
+        reason: String,
+    },
+}
+
+impl Snapshot {
+    /// The Gate's entry for the workload.
+    #[must_use]
+    pub fn entry(&self) -> Option<&GateEntry> {
+        self.gate.as_ref()?.spec.deployments.get(&self.rollout.spec.workload_ref.name)
+    }
+
+    /// Name of the Rollout.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.rollout.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Namespace of the Rollout.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.rollout.metadata.namespace.as_deref().unwrap_or_default()
+    }
+}

@@ -1,0 +1,343 @@
+//! The steps: pods first, traffic second, then what is looked at, then what is waited for.
+//!
+//! One pass goes through as many states as what is observed allows. A step is frozen when it begins, so
+//! that an edit of the plan reaches later steps only.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::types::Who;
+use super::{Draft, analyses, back, finish, machine, traffic};
+use crate::api::common::Time;
+use crate::api::status::{Stage, StepState};
+use crate::spec::{self, Pause, StepPlan};
+use crate::workload::knob::{Aim, move_to};
+use crate::workload::{DeploymentView, Motion, NEVER_READY_SECONDS, Write};
+
+/// A router may take this long to accept a route before the workload is put to its rest meanwhile: at
+/// rest pods count as available, and leaving it costs two writes.
+const REST_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// What one state of a step comes to.
+enum Next {
+    /// The next state, in the same pass.
+    On(StepState),
+    /// Something has to happen first.
+    Stop,
+}
+
+pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
+    if analyses::background(d, plan, view) {
+        return;
+    }
+    if let Some(reason) = paused(d, plan) {
+        machine::rest(d, view);
+        return d.wait(Who::Person, reason);
+    }
+    // Each pass ends: a step has six states and the steps are counted.
+    for _ in 0..=(plan.steps.len() + 1) * 7 {
+        if d.released().stage != Stage::Stepping {
+            return finish::run(d, plan, view);
+        }
+        let Some(step) = current(d, plan) else { return };
+        let next = match d.released().state {
+            StepState::BeforeStepUpgrade => before(d, plan, view, &step),
+            StepState::StepUpgrade => upgrade(d, plan, view, &step),
+            StepState::StepTrafficRouting => route(d, plan, view, &step),
+            StepState::StepMetricsAnalysis => analyse(d, plan, view, &step),
+            StepState::StepPaused => pause(d, plan, view, &step),
+            StepState::StepReady => ready(d, plan, view),
+            StepState::Completed => {
+                finish::start(d);
+                continue;
+            }
+        };
+        match next {
+            Next::On(state) => d.enter(state),
+            Next::Stop => return,
+        }
+    }
+}
+
+/// Why nothing may go on, when a person said so.
+fn paused(d: &Draft<'_>, plan: &spec::Plan) -> Option<String> {
+    if plan.paused {
+        return Some("the Rollout is paused: kubectl sluice resume".into());
+    }
+    let held = d.status.release.as_ref()?.held.clone()?;
+    Some(format!("{held}: kubectl sluice approve, retry or abort"))
+}
+
+/// The step under way, as it was when it began.
+fn current(d: &mut Draft<'_>, plan: &spec::Plan) -> Option<StepPlan> {
+    let release = d.released();
+    let index = usize::try_from(release.step).unwrap_or(0);
+    if release.state == StepState::BeforeStepUpgrade || release.frozen_step.is_none() {
+        let Some(step) = plan.steps.get(index) else {
+            // The plan was cut behind the steps that are done.
+            finish::start(d);
+            return plan.steps.last().cloned();
+        };
+        d.release().frozen_step = Some(step.raw.clone());
+        return Some(step.clone());
+    }
+    let frozen = release.frozen_step.unwrap_or_default();
+    match StepPlan::parse(&frozen, index, &d.s.rollout.spec) {
+        Ok(step) => Some(step),
+        Err(_) => plan.steps.get(index).or(plan.steps.last()).cloned(),
+    }
+}
+
+/// Services and ReplicaSets are made ready for the step.
+fn before(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    if !traffic::prepare(d, plan, view, step) {
+        return hold_meanwhile(d, view);
+    }
+    if mark_middle(d, view) {
+        return Next::Stop;
+    }
+    Next::On(StepState::StepUpgrade)
+}
+
+/// A gate that is not in force lets a new version run while the step is being prepared: pause it.
+fn hold_meanwhile(d: &mut Draft<'_>, view: &DeploymentView) -> Next {
+    if !view.under_knob()
+        && let Some(write) = crate::workload::deployment::hold(view)
+    {
+        d.write(view, write);
+    }
+    Next::Stop
+}
+
+/// A revision between the stable and the new one must go first. At rest its pods are available, and the
+/// native controller drains the oldest available ReplicaSet first, which is the stable one: so its pods
+/// are made to count as not available. An old ReplicaSet is not synced by the Deployment controller.
+fn mark_middle(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
+    let release = d.released();
+    for rs in view.active() {
+        let middle = rs.hash != release.stable && rs.template_hash != view.template_hash;
+        if !middle || rs.replicas == 0 {
+            continue;
+        }
+        if rs.min_ready_seconds != NEVER_READY_SECONDS {
+            let write = Write::MinReady {
+                replica_set: rs.name.clone(),
+                uid: rs.uid.clone(),
+                resource_version: rs.resource_version.clone(),
+                seconds: NEVER_READY_SECONDS,
+            };
+            d.write(view, write);
+            d.wait(Who::Pods, "the version in between to give way");
+            return true;
+        }
+        if rs.available > 0 {
+            d.wait(Who::Pods, "the version in between to give way");
+            return true;
+        }
+    }
+    false
+}
+
+/// How many new pods the step wants.
+pub(crate) fn aim_of(step: &StepPlan, n: i32) -> i32 {
+    step.replicas.of(n)
+}
+
+/// Pods move.
+fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    let release = d.released();
+    let k = aim_of(step, view.replicas);
+    let tolerated = plan.tolerated(k);
+    let aim = Aim {
+        new_pods: k,
+        exact: release.backward || step.replicas.is_absolute(),
+        user: &release.originals,
+        stable: &release.stable,
+        tolerated,
+    };
+    if let Some(rs) = view.current() {
+        d.release().canary = Some(rs.hash.clone());
+    }
+    match move_to(view, aim, d.now) {
+        Motion::Arrived => {
+            d.release().backward = false;
+            d.event(
+                "StepPodsReady",
+                format!("step {}: {k} of {} pods are new and ready", release.step + 1, view.replicas),
+            );
+            Next::On(StepState::StepTrafficRouting)
+        }
+        Motion::Act(write) => {
+            // The deadline counts while pods are being moved too.
+            if late(d, plan, view) {
+                return Next::Stop;
+            }
+            d.write(view, write);
+            d.wait(Who::Pods, format!("step {}: pods to move to {k} new", release.step + 1));
+            Next::Stop
+        }
+        Motion::Wait { reason, wake } => {
+            d.wake_at(wake);
+            if !late(d, plan, view) {
+                d.wait(Who::Pods, format!("step {}: {reason}", release.step + 1));
+            }
+            Next::Stop
+        }
+    }
+}
+
+/// True when the batch has missed its deadline. Counted from the newest pod that got ready, so that a
+/// large batch that makes progress is not late.
+fn late(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
+    let newest = view.current().and_then(|rs| rs.pods.iter().filter_map(|p| p.ready_since).max());
+    let min_ready = i64::from(d.released().originals.min_ready_seconds.unwrap_or(0));
+    let from: Timestamp = newest.map_or(d.since(), |t| t.max(d.since()));
+    let span = plan.progress_deadline + SignedDuration::from_secs(min_ready);
+    let Ok(at) = from.saturating_add(span) else { return false };
+    if d.now < at {
+        d.wake_at(Some(at));
+        return false;
+    }
+    let rs = view.current();
+    let ready = rs.map_or(0, crate::workload::ReplicaSetView::ready);
+    let problem = rs.and_then(|r| r.problem()).map_or(String::new(), |p| format!(" ({p})"));
+    let reason = format!(
+        "step {}: {ready} new pods are ready after {}s{problem}",
+        d.released().step + 1,
+        plan.progress_deadline.as_secs()
+    );
+    analyses::failed(d, plan, view, "ProgressDeadlineExceeded", &reason);
+    true
+}
+
+/// Traffic moves.
+fn route(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    if !traffic::to_step(d, plan, view, step) {
+        let since = d.since();
+        let patience = since.saturating_add(REST_AFTER).unwrap_or(d.now);
+        if d.now >= patience {
+            machine::rest(d, view);
+        } else {
+            d.wake_at(Some(patience));
+        }
+        return Next::Stop;
+    }
+    if let Some(grace) = plan.grace_after(step) {
+        let until = d.since().saturating_add(grace).unwrap_or(d.now);
+        if d.now < until {
+            d.wake_at(Some(until));
+            d.wait(Who::Time, "the grace period after a change of traffic");
+            return Next::Stop;
+        }
+    }
+    Next::On(StepState::StepMetricsAnalysis)
+}
+
+/// The step's analysis.
+fn analyse(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    if d.released().skip || step.analysis.is_none() {
+        return Next::On(StepState::StepPaused);
+    }
+    if analyses::step(d, plan, view, step) {
+        Next::On(StepState::StepPaused)
+    } else {
+        if d.released().stage == Stage::Stepping {
+            machine::rest(d, view);
+        }
+        Next::Stop
+    }
+}
+
+/// The step waits for time or for a person.
+fn pause(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    if d.released().skip {
+        return Next::On(StepState::StepReady);
+    }
+    let last = usize::try_from(d.released().step).unwrap_or(0) + 1 >= plan.steps.len();
+    let all = aim_of(step, view.replicas) >= view.replicas && step.replicas.is_all();
+    match step.pause {
+        Pause::Absent if step.analysis.is_some() || (last && all) => Next::On(StepState::StepReady),
+        Pause::Absent | Pause::Approval => {
+            machine::rest(d, view);
+            let n = d.released().step + 1;
+            d.wait(Who::Person, format!("step {n}: approval (kubectl sluice approve)"));
+            Next::Stop
+        }
+        Pause::For(span) => {
+            let until = d.since().saturating_add(span).unwrap_or(d.now);
+            if d.now >= until {
+                return Next::On(StepState::StepReady);
+            }
+            machine::rest(d, view);
+            d.wake_at(Some(until));
+            let n = d.released().step + 1;
+            d.wait(Who::Time, format!("step {n}: the pause to end at {until:.0}"));
+            Next::Stop
+        }
+    }
+}
+
+/// The step is done.
+fn ready(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> Next {
+    let index = d.released().step;
+    let of = plan.steps.len();
+    d.event("StepCompleted", format!("step {} of {of} is done", index + 1));
+    if usize::try_from(index + 1).unwrap_or(usize::MAX) >= of {
+        return Next::On(StepState::Completed);
+    }
+    go_to(d, index + 1);
+    let _ = view;
+    Next::On(StepState::BeforeStepUpgrade)
+}
+
+/// Makes another step the current one, from its beginning.
+pub(crate) fn go_to(d: &mut Draft<'_>, index: i32) {
+    let now = Time(d.now);
+    let r = d.release();
+    r.step = index;
+    r.state = StepState::BeforeStepUpgrade;
+    r.since = Some(now.clone());
+    r.step_since = Some(now);
+    r.frozen_step = None;
+    r.skip = false;
+    r.held = None;
+    r.contended = None;
+}
+
+/// The step's own timeout has passed.
+pub(crate) fn timed_out(d: &mut Draft<'_>, step: &StepPlan) -> bool {
+    let Some(span) = step.timeout else { return false };
+    let from = d.status.release.as_ref().and_then(|r| r.step_since.as_ref()).map_or(d.now, |t| t.0);
+    let Ok(at) = from.saturating_add(span) else { return false };
+    if d.now >= at {
+        return true;
+    }
+    d.wake_at(Some(at));
+    false
+}
+
+/// What a failure does, as the Rollout says.
+pub(crate) fn on_failure(
+    d: &mut Draft<'_>,
+    plan: &spec::Plan,
+    view: &DeploymentView,
+    reason: &'static str,
+    text: &str,
+) {
+    use crate::api::rollout::OnFailure;
+    match plan.on_failure {
+        OnFailure::Rollback => {
+            back::start(d, reason, text, true);
+            back::run(d, plan, view);
+        }
+        OnFailure::Pause => {
+            d.warn(reason, text);
+            d.release().held = Some(text.to_owned());
+            machine::rest(d, view);
+            d.wait(Who::Person, format!("{text}: kubectl sluice approve, retry or abort"));
+        }
+        OnFailure::Isolate => {
+            d.warn(reason, text);
+            back::isolate(d, reason, text);
+        }
+    }
+}
