@@ -1,0 +1,127 @@
+//! What a person asked for by a status write: approve, jump, abort, retry, skip, restart, promote.
+
+use super::{Draft, back, finish, steps};
+use crate::api::status::{Request, RequestVerb, Stage, StepState};
+use crate::spec;
+
+/// Reads what is asked for and does what can be done at once.
+pub(crate) fn read(d: &mut Draft<'_>, plan: &spec::Plan) {
+    approved(d);
+    jumped(d, plan);
+    let Some(request) = d.status.request.take() else { return };
+    d.consumed = true;
+    if request.release.as_ref().is_some_and(|id| *id != d.released().id) {
+        return d.warn("RequestDropped", "the request was for another release");
+    }
+    act(d, &request);
+}
+
+/// Kruise's way to approve: somebody set the sub-status' state to `StepReady`.
+fn approved(d: &mut Draft<'_>) {
+    let release = d.released();
+    let asked = d.status.canary_status.as_ref().and_then(|c| c.current_step_state)
+        == Some(StepState::StepReady)
+        && release.state != StepState::StepReady;
+    if asked && release.stage == Stage::Stepping {
+        d.consumed = true;
+        approve(d, None);
+    }
+}
+
+fn approve(d: &mut Draft<'_>, by: Option<&str>) {
+    let release = d.released();
+    let who = by.or(d.status.approved_by.as_deref()).unwrap_or("somebody").to_owned();
+    if release.held.is_none() && release.state != StepState::StepPaused {
+        return d.warn(
+            "NothingToApprove",
+            format!("{who} approved, but the step waits for no approval: skip leaves its rest out"),
+        );
+    }
+    d.release().held = None;
+    d.enter(StepState::StepReady);
+    d.event("Approved", format!("step {}: approved by {who}", release.step + 1));
+}
+
+/// Kruise's way to jump: somebody set the sub-status' next step.
+fn jumped(d: &mut Draft<'_>, plan: &spec::Plan) {
+    let release = d.released();
+    if release.stage != Stage::Stepping {
+        return;
+    }
+    let Some(asked) = d.status.canary_status.as_ref().and_then(|c| c.next_step_index) else {
+        return;
+    };
+    let of = i32::try_from(plan.steps.len()).unwrap_or(i32::MAX);
+    if asked == next_of(release.step, of) || asked == 0 {
+        return;
+    }
+    // The plan's length may have changed since the status was written: then it is no wish.
+    if asked == release.step + 2 || asked == -1 {
+        return;
+    }
+    d.consumed = true;
+    if !(1..=of).contains(&asked) {
+        return d.warn("JumpRefused", format!("there is no step {asked}: they go from 1 to {of}"));
+    }
+    let from = release.step + 1;
+    steps::go_to(d, asked - 1);
+    super::analyses::end_step(d);
+    let r = d.release();
+    r.backward = asked < from;
+    r.attempt += 1;
+    d.event("Jumped", format!("from step {from} to step {asked}"));
+}
+
+/// Kruise's `nextStepIndex`: counted from 1, -1 at the last.
+pub(crate) fn next_of(step: i32, of: i32) -> i32 {
+    if step + 2 > of { -1 } else { step + 2 }
+}
+
+fn act(d: &mut Draft<'_>, request: &Request) {
+    let by = request.by.clone().unwrap_or_else(|| "somebody".into());
+    let stage = d.released().stage;
+    let forward = matches!(stage, Stage::Stepping | Stage::Finalising | Stage::Isolated);
+    if !forward {
+        d.warn("RequestDropped", format!("{:?} by {by}: the release is on its way back", request.verb));
+        return;
+    }
+    match request.verb {
+        RequestVerb::Approve => approve(d, Some(&by)),
+        RequestVerb::Abort => back::start(d, "Aborted", &format!("aborted by {by}"), true),
+        RequestVerb::PromoteFull => {
+            d.event("PromotedFully", format!("{by} leaves the remaining steps out"));
+            finish::start(d);
+        }
+        RequestVerb::Skip => {
+            d.event("Skipped", format!("{by} leaves out the rest of the step"));
+            let r = d.release();
+            r.skip = true;
+            r.held = None;
+        }
+        RequestVerb::Restart => {
+            d.event("Restarted", format!("{by} begins again at the first step"));
+            super::analyses::end_all(d);
+            steps::go_to(d, 0);
+            let r = d.release();
+            r.attempt += 1;
+            r.backward = true;
+            r.stage = Stage::Stepping;
+        }
+        RequestVerb::Retry => {
+            d.event("Retried", format!("{by} tries the step again"));
+            super::analyses::end_step(d);
+            if stage == Stage::Isolated {
+                d.status.rejected = None;
+            }
+            let now = crate::api::Time(d.now);
+            let r = d.release();
+            r.attempt += 1;
+            r.held = None;
+            r.cause = None;
+            r.stage = Stage::Stepping;
+            r.state = StepState::BeforeStepUpgrade;
+            r.since = Some(now);
+            d.status.phase = Some(crate::api::status::Phase::Progressing);
+        }
+    }
+}
