@@ -322,6 +322,9 @@ pub struct ReleaseStatus {
     /// A person asked to go on without the step's verdict.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,
+    /// AnalysisRuns that a person overruled by approving.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overruled: Vec<String>,
     /// A hold that only a person ends: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,

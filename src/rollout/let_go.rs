@@ -27,8 +27,10 @@ pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
     }
     d.status.phase = Some(if deleting { Phase::Terminating } else { Phase::Disabling });
     let finish = d.s.rollout.spec.on_delete == Some(OnDelete::Finish);
-    if d.s.rollout.spec.on_delete == Some(OnDelete::Rollback) {
-        return roll_back_first(d, &view);
+    if d.s.rollout.spec.on_delete == Some(OnDelete::Rollback)
+        && let Ok(plan) = spec::Plan::parse(&d.s.rollout.spec)
+    {
+        return roll_back_first(d, &plan, &view);
     }
     if d.released().stage != Stage::LettingGo {
         let text = if deleting { "the Rollout was deleted" } else { "the Rollout was disabled" };
@@ -42,13 +44,12 @@ pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
 }
 
 /// `onDelete: Rollback`: the way back first, then nothing is left to let go.
-fn roll_back_first(d: &mut Draft<'_>, view: &DeploymentView) {
+fn roll_back_first(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     let phase = d.status.phase;
-    let plan = spec::Plan::parse(&d.s.rollout.spec).unwrap_or_else(|_| spec::Plan::empty());
     if d.released().stage != Stage::RollingBack {
         back::start(d, "OnDelete", "the Rollout goes and onDelete is Rollback", false);
     }
-    back::run(d, &plan, view);
+    back::run(d, plan, view);
     if d.status.release.is_some() {
         d.status.phase = phase;
         super::gate::ensure(d, view);

@@ -37,7 +37,12 @@ fn approve(d: &mut Draft<'_>, by: Option<&str>) {
             format!("{who} approved, but the step waits for no approval: skip leaves its rest out"),
         );
     }
-    d.release().held = None;
+    let doubted = d.status.verdicts.iter().filter(|v| v.phase != "Successful");
+    let doubted: Vec<String> = doubted.map(|v| v.run.clone()).collect();
+    let r = d.release();
+    if r.held.take().is_some() {
+        r.overruled = doubted;
+    }
     d.enter(StepState::StepReady);
     d.event("Approved", format!("step {}: approved by {who}", release.step + 1));
 }

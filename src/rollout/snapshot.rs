@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::api::analysis::{AnalysisRun, AnalysisTemplateSpec};
-use crate::api::{GateEntry, GateSpec, Rollout};
+use crate::api::{AnalysisRun, AnalysisTemplateSpec, GateEntry, GateSpec, Rollout};
 use crate::workload::DeploymentView;
 
 /// What is seen of one Rollout and all that belongs to it.

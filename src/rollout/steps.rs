@@ -10,6 +10,7 @@ use super::{Draft, analyses, back, finish, machine, traffic};
 use crate::api::common::Time;
 use crate::api::status::{Stage, StepState};
 use crate::spec::{self, Pause, StepPlan};
+use crate::units::ReplicasTarget;
 use crate::workload::knob::{Aim, move_to};
 use crate::workload::{DeploymentView, Motion, NEVER_READY_SECONDS, Write};
 
@@ -39,13 +40,18 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
             return finish::run(d, plan, view);
         }
         let Some(step) = current(d, plan) else { return };
+        let state = d.released().state;
+        let looking = matches!(state, StepState::StepMetricsAnalysis | StepState::StepPaused);
+        if looking && !kept(d, plan, view, &step) {
+            return;
+        }
         let next = match d.released().state {
             StepState::BeforeStepUpgrade => before(d, plan, view, &step),
             StepState::StepUpgrade => upgrade(d, plan, view, &step),
             StepState::StepTrafficRouting => route(d, plan, view, &step),
             StepState::StepMetricsAnalysis => analyse(d, plan, view, &step),
             StepState::StepPaused => pause(d, plan, view, &step),
-            StepState::StepReady => ready(d, plan, view),
+            StepState::StepReady => ready(d, plan),
             StepState::Completed => {
                 finish::start(d);
                 continue;
@@ -81,7 +87,8 @@ fn current(d: &mut Draft<'_>, plan: &spec::Plan) -> Option<StepPlan> {
         return Some(step.clone());
     }
     let frozen = release.frozen_step.unwrap_or_default();
-    match StepPlan::parse(&frozen, index, &d.s.rollout.spec) {
+    let canary = d.s.rollout.spec.strategy.canary.as_ref()?;
+    match StepPlan::parse(&frozen, index, canary) {
         Ok(step) => Some(step),
         Err(_) => plan.steps.get(index).or(plan.steps.last()).cloned(),
     }
@@ -146,10 +153,10 @@ pub(crate) fn aim_of(step: &StepPlan, n: i32) -> i32 {
 fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
     let release = d.released();
     let k = aim_of(step, view.replicas);
-    let tolerated = plan.tolerated(k);
+    let tolerated = plan.failure_threshold.of(k);
     let aim = Aim {
         new_pods: k,
-        exact: release.backward || step.replicas.is_absolute(),
+        exact: release.backward || matches!(step.replicas, ReplicasTarget::Absolute(_)),
         user: &release.originals,
         stable: &release.stable,
         tolerated,
@@ -185,6 +192,38 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
     }
 }
 
+/// While a step is looked at or waited for, its pods and its traffic are kept: after a scale event, or
+/// after somebody else's write to a route. No deadline counts here.
+fn kept(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> bool {
+    let release = d.released();
+    let k = aim_of(step, view.replicas);
+    let exact = matches!(step.replicas, ReplicasTarget::Absolute(_));
+    let count = view.current().map_or(0, |rs| rs.replicas);
+    if count < k || (exact && count > k) {
+        let aim = Aim {
+            new_pods: k,
+            exact,
+            user: &release.originals,
+            stable: &release.stable,
+            tolerated: plan.failure_threshold.of(k),
+        };
+        match move_to(view, aim, d.now) {
+            Motion::Arrived => {}
+            Motion::Act(write) => {
+                d.write(view, write);
+                d.wait(Who::Pods, format!("step {}: pods to move to {k} new", release.step + 1));
+                return false;
+            }
+            Motion::Wait { reason, wake } => {
+                d.wake_at(wake);
+                d.wait(Who::Pods, format!("step {}: {reason}", release.step + 1));
+                return false;
+            }
+        }
+    }
+    traffic::to_step(d, plan, view, step)
+}
+
 /// True when the batch has missed its deadline. Counted from the newest pod that got ready, so that a
 /// large batch that makes progress is not late.
 fn late(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
@@ -205,7 +244,7 @@ fn late(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
         d.released().step + 1,
         plan.progress_deadline.as_secs()
     );
-    analyses::failed(d, plan, view, "ProgressDeadlineExceeded", &reason);
+    on_failure(d, plan, view, "ProgressDeadlineExceeded", &reason);
     true
 }
 
@@ -221,7 +260,8 @@ fn route(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Ste
         }
         return Next::Stop;
     }
-    if let Some(grace) = plan.grace_after(step) {
+    let grace = plan.traffic.iter().map(|t| t.grace).max().unwrap_or_default();
+    if !grace.is_zero() && traffic::moves(step) {
         let until = d.since().saturating_add(grace).unwrap_or(d.now);
         if d.now < until {
             d.wake_at(Some(until));
@@ -277,7 +317,7 @@ fn pause(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Ste
 }
 
 /// The step is done.
-fn ready(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> Next {
+fn ready(d: &mut Draft<'_>, plan: &spec::Plan) -> Next {
     let index = d.released().step;
     let of = plan.steps.len();
     d.event("StepCompleted", format!("step {} of {of} is done", index + 1));
@@ -285,7 +325,6 @@ fn ready(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> Next {
         return Next::On(StepState::Completed);
     }
     go_to(d, index + 1);
-    let _ = view;
     Next::On(StepState::BeforeStepUpgrade)
 }
 

@@ -75,6 +75,11 @@ fn split_of(step: &StepPlan) -> Split {
     }
 }
 
+/// True when the step asks for traffic of its own.
+pub(crate) fn moves(step: &StepPlan) -> bool {
+    !split_of(step).is_stable()
+}
+
 fn text_of(split: &Split) -> String {
     match (split.weight, split.matches.len()) {
         (Some(w), 0) => format!("{w}%"),
@@ -367,12 +372,12 @@ fn contended(d: &mut Draft<'_>, resets: i32) {
 fn is_accepted(d: &mut Draft<'_>, name: &str, route: &Value) -> bool {
     match accepted(route) {
         Acceptance::Accepted => true,
-        Acceptance::Pending { by } => {
-            d.wait(Who::Router, format!("HTTPRoute {name} to be accepted by {by}"));
+        Acceptance::Pending { why } => {
+            d.wait(Who::Router, format!("HTTPRoute {name}: {why}"));
             false
         }
-        Acceptance::Refused { by, reason, message } => {
-            let text = format!("{by} refuses HTTPRoute {name}: {reason}: {message}");
+        Acceptance::Refused { parent, reason, message } => {
+            let text = format!("{parent} refuses HTTPRoute {name}: {reason}: {message}");
             if status::set(d, status::TRAFFIC, true, "RouteRefused", &text) {
                 d.warn("RouteRefused", text.clone());
             }

@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::analysis::AnalysisRun;
-use crate::api::{GateEntry, RolloutStatus};
+use crate::api::{AnalysisRun, GateEntry, RolloutStatus};
 use crate::workload::Write;
 
 /// Everything that follows from a snapshot and the time.
