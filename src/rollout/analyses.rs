@@ -8,10 +8,10 @@ use super::types::{Action, Who};
 use super::{Draft, back, machine, status, steps};
 use crate::analysis::{NamedTemplate, ReleaseContext, Verdict, build_run, flatten, verdict};
 use crate::api::analysis_run::RunRelease;
-use crate::api::rollout::{AnalysisStanza, OnInconclusive};
+use crate::api::rollout::OnInconclusive;
 use crate::api::status::{StepState, VerdictStatus};
 use crate::api::AnalysisRun;
-use crate::spec::{self, StepPlan};
+use crate::spec::{self, AnalysisStanza, StepPlan};
 use crate::workload::DeploymentView;
 
 /// The scope of a background run.
@@ -19,20 +19,17 @@ const BACKGROUND: &str = "Background";
 
 /// Starts and reads the background analysis. True when it has decided something that ends this pass.
 pub(crate) fn background(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
-    let canary = d.s.rollout.spec.strategy.canary.as_ref();
-    let Some(stanza) = canary.and_then(|c| c.analysis.clone()) else { return false };
+    let Some(stanza) = &plan.background else { return false };
     let release = d.released();
-    let first = stanza.starting_step.unwrap_or(1) - 1;
-    let flows = release.step > first
-        || (release.step == first && release.state >= StepState::StepMetricsAnalysis);
-    if plan.background.is_none() || !flows {
+    let flows = release.step > 0 || release.state >= StepState::StepMetricsAnalysis;
+    if !flows {
         return false;
     }
     let name = format!("{}-{}-bg-{}", d.s.name(), release.id, release.attempt);
     if release.overruled.contains(&name) {
         return false;
     }
-    match answer(d, &name, BACKGROUND, &stanza, view) {
+    match answer(d, &name, BACKGROUND, stanza, view) {
         Some(Verdict::Fail { reason }) => {
             steps::on_failure(d, plan, view, "AnalysisFailed", &format!("background: {reason}"));
             true
@@ -52,18 +49,14 @@ pub(crate) fn step(
     view: &DeploymentView,
     step: &StepPlan,
 ) -> bool {
-    let canary = d.s.rollout.spec.strategy.canary.as_ref();
-    let own = step.raw.analysis.clone();
-    let Some(stanza) = own.or_else(|| canary.and_then(|c| c.step_analysis.clone())) else {
-        return true;
-    };
+    let Some(stanza) = &step.analysis else { return true };
     let release = d.released();
     let number = release.step + 1;
     let name = format!("{}-{}-s{number}-{}", d.s.name(), release.id, release.attempt);
     if release.overruled.contains(&name) {
         return true;
     }
-    match answer(d, &name, &number.to_string(), &stanza, view) {
+    match answer(d, &name, &number.to_string(), stanza, view) {
         Some(Verdict::Pass) => {
             d.event("AnalysisPassed", format!("step {number}: {}", told(d, &name)));
             true
@@ -145,7 +138,7 @@ fn build(
     let release = d.released();
     let canary = view.current().map(|rs| rs.hash.clone()).unwrap_or_default();
     let templates = flatten(&stanza.templates, |reference| {
-        d.s.templates.get(&(reference.cluster_scope, reference.template_name.clone()))
+        d.s.templates.get(&(reference.cluster, reference.name.clone()))
     })
     .map_err(|e| e.to_string())?;
     let named: Vec<NamedTemplate<'_>> = templates;
@@ -214,7 +207,7 @@ fn end(d: &mut Draft<'_>, which: impl Fn(&str) -> bool) {
         .filter(|run| run.spec.release.as_ref().is_some_and(|r| r.id == id && which(&r.scope)))
         .filter(|run| {
             let phase = run.status.as_ref().and_then(|s| s.phase);
-            !phase.is_some_and(crate::analysis::completed)
+            !phase.is_some_and(crate::analysis::assess::completed)
         })
         .map(|run| Action::EndRun {
             name: run.metadata.name.clone().unwrap_or_default(),

@@ -1,0 +1,1 @@
+//! Behaviour of whole plans on hand-made snapshots.
