@@ -51,7 +51,29 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// A second after the last write to the workload our entry is taken out of its `managedFields`: at
+    /// once would double the writes of a release that runs through.
+    fn disown(&mut self) {
+        let Some(view) = &self.s.workload else { return };
+        let Some((index, at)) = view.owned else { return };
+        if self.after.iter().any(|a| matches!(a, Action::Workload { .. })) {
+            return;
+        }
+        // Stamps are whole seconds, rounded down.
+        let due = at.saturating_add(SignedDuration::from_secs(2)).unwrap_or(self.now);
+        if self.now < due {
+            return self.wake_at(Some(due));
+        }
+        self.after.push(Action::Disown {
+            uid: view.uid.clone(),
+            resource_version: view.resource_version.clone(),
+            name: view.name.clone(),
+            index,
+        });
+    }
+
     fn finish(mut self) -> Plan {
+        self.disown();
         status::describe(&mut self);
         let old = self.s.rollout.status.clone().unwrap_or_default();
         let urgency = if self.consumed { Urgency::Now } else { status::urgency(&old, &self.status) };

@@ -57,6 +57,18 @@ pub enum Action {
         /// What to write.
         write: Write,
     },
+    /// Takes our entry out of the workload's `managedFields`, so that a user's server-side apply meets no
+    /// conflict.
+    Disown {
+        /// Uid of the Deployment.
+        uid: String,
+        /// Its resourceVersion.
+        resource_version: String,
+        /// Its name.
+        name: String,
+        /// The entry's place in the list.
+        index: usize,
+    },
     /// Creates a Service.
     CreateService(Box<Value>),
     /// Replaces a Service; the object carries uid and resourceVersion.

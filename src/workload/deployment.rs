@@ -115,26 +115,29 @@ fn changes(patch: &KnobPatch) -> bool {
         || *drop_wanted
 }
 
-/// What somebody wanted of a held field, as the hold policy noted it: `key=value` pairs separated by
-/// spaces. An unknown key is left out: it cannot be restored, and the annotation stays readable.
+/// What somebody wanted of the held fields, as the hold policy noted it: one JSON object with the keys of
+/// [`KnobFields`]. A value equal to the held one was not touched. The second part says whether they
+/// paused the Deployment. An annotation that cannot be read changes nothing.
 #[must_use]
-pub fn read_wanted(text: &str, originals: &KnobFields) -> (KnobFields, bool) {
+pub fn read_wanted(text: &str, held: &KnobFields, originals: &KnobFields) -> (KnobFields, bool) {
+    let Ok(wanted) = serde_json::from_str::<KnobFields>(text) else {
+        return (originals.clone(), false);
+    };
     let mut out = originals.clone();
-    let mut paused = false;
-    for pair in text.split_whitespace() {
-        let Some((key, value)) = pair.split_once('=') else { continue };
-        let number = value.parse::<i32>().ok();
-        let int_or_string =
-            number.map_or_else(|| IntOrString::String(value.to_owned()), IntOrString::Int);
-        match key {
-            "minReadySeconds" => out.min_ready_seconds = number,
-            "progressDeadlineSeconds" => out.progress_deadline_seconds = number,
-            "type" => out.type_ = Some(value.to_owned()),
-            "maxSurge" => out.max_surge = Some(int_or_string),
-            "maxUnavailable" => out.max_unavailable = Some(int_or_string),
-            "paused" => paused = value == "true",
-            _ => {}
-        }
+    if wanted.min_ready_seconds.unwrap_or(0) != held.min_ready_seconds.unwrap_or(0) {
+        out.min_ready_seconds = wanted.min_ready_seconds.filter(|s| *s != 0);
     }
-    (out, paused)
+    if wanted.progress_deadline_seconds != held.progress_deadline_seconds {
+        out.progress_deadline_seconds = wanted.progress_deadline_seconds;
+    }
+    if wanted.type_.is_some() && wanted.type_ != held.type_ {
+        out.type_ = wanted.type_;
+    }
+    if wanted.max_surge.is_some() && wanted.max_surge != held.max_surge {
+        out.max_surge = wanted.max_surge;
+    }
+    if wanted.max_unavailable.is_some() && wanted.max_unavailable != held.max_unavailable {
+        out.max_unavailable = wanted.max_unavailable;
+    }
+    (out, wanted.paused)
 }

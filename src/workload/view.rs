@@ -40,6 +40,8 @@ pub struct DeploymentView {
     pub replica_sets: Vec<ReplicaSetView>,
     /// The object is on its way out.
     pub deleting: bool,
+    /// Our entry of `metadata.managedFields`: its place and when it was written last.
+    pub owned: Option<(usize, Timestamp)>,
 }
 
 /// A ReplicaSet with its pods.

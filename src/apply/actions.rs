@@ -1,0 +1,367 @@
+//! A plan, action by action, in order; the first failure ends it and the next plan starts from facts.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Writer;
+use super::error::ApplyError;
+use super::prove::prove;
+use super::request::{Http, path};
+use crate::api::{FINALIZER, GATE_NAME, GateEntry, Rollout, WANTED_ANNOTATION};
+use crate::observe::Kind;
+use crate::rollout::{Action, EventNote, Plan, Proof};
+use crate::workload::{KnobPatch, Write};
+
+const OURS: &str = "sluice.dev/v1beta1";
+const APPS: &str = "apps/v1";
+const ROUTES: &str = "gateway.networking.k8s.io/v1";
+
+/// The Rollout that a plan belongs to, and who carries it out.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// The Rollout as it was planned on.
+    pub rollout: &'a Rollout,
+    /// The user name the API server knows us by.
+    pub account: &'a str,
+    /// Which process writes, for events.
+    pub instance: &'a str,
+    /// The time, for events.
+    pub now: Timestamp,
+}
+
+/// What a write brought back: an object to take into the world, a deletion, or a proof.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// An object as it is now.
+    Object(Kind, Value),
+    /// What a dry run said of a workload's gate.
+    Proof(String, Proof),
+}
+
+/// Carries a plan out. Every answer is given to `seen` before the next action.
+///
+/// # Errors
+/// The first action that did not happen, or whose answer was lost.
+pub async fn run<W: Writer>(
+    client: &kube::Client,
+    _writer: &W,
+    target: &Target<'_>,
+    plan: &Plan,
+    mut seen: impl FnMut(Seen),
+) -> Result<(), ApplyError> {
+    let mut version = target.rollout.metadata.resource_version.clone().unwrap_or_default();
+    for action in &plan.actions {
+        let Some(brought) = one(client, target, plan, action, &version).await? else { continue };
+        if let Seen::Object(Kind::Rollout, object) = &brought {
+            let fresh = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+            version = fresh.unwrap_or_default().to_owned();
+        }
+        seen(brought);
+    }
+    Ok(())
+}
+
+async fn one(
+    client: &kube::Client,
+    target: &Target<'_>,
+    plan: &Plan,
+    action: &Action,
+    version: &str,
+) -> Result<Option<Seen>, ApplyError> {
+    let meta = &target.rollout.metadata;
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let name = meta.name.as_deref().unwrap_or_default();
+    let rollout = path(OURS, namespace, "rollouts", name);
+    let (kind, request) = match action {
+        Action::Status => {
+            let mut object = target.rollout.clone();
+            object.metadata.resource_version = Some(version.to_owned());
+            object.metadata.managed_fields = None;
+            object.status = Some(plan.status.clone());
+            let body = serde_json::to_value(&object).map_err(|source| ApplyError::Encoding {
+                what: format!("PUT {rollout}/status"),
+                source,
+            })?;
+            (Kind::Rollout, Http::put(format!("{rollout}/status"), body))
+        }
+        Action::Gate { workload, entry } => {
+            return gate(client, target.account, namespace, workload, entry.as_deref()).await;
+        }
+        Action::Finalizer(on) => {
+            let Some(request) = finalizer(target.rollout, *on, version, &rollout) else {
+                return Ok(None);
+            };
+            (Kind::Rollout, request)
+        }
+        Action::Workload { uid, resource_version, name, write } => {
+            workload(namespace, name, uid, resource_version, write)
+        }
+        Action::Disown { uid, resource_version, name, index } => {
+            let entry = format!("/metadata/managedFields/{index}");
+            let body = json!([
+                {"op": "test", "path": "/metadata/uid", "value": uid},
+                {"op": "test", "path": format!("{entry}/manager"), "value": crate::api::FIELD_MANAGER},
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
+                {"op": "remove", "path": entry},
+            ]);
+            let at = path(APPS, namespace, "deployments", name);
+            (Kind::Deployment, Http::json_patch(at, body))
+        }
+        Action::CreateService(object) => {
+            let at = path("v1", namespace, "services", "");
+            (Kind::Service, Http::post(at, (**object).clone()))
+        }
+        Action::PutService(object) => {
+            let at = path("v1", namespace, "services", name_of(object));
+            (Kind::Service, Http::put(at, (**object).clone()))
+        }
+        Action::DeleteService { name, uid } => {
+            let at = path("v1", namespace, "services", name);
+            let sent = Http::delete(at, json!({"preconditions": {"uid": uid}})).send(client).await;
+            return done_if(sent, &[404, 409]).map(|_| None);
+        }
+        Action::PutRoute(object) => {
+            let at = path(ROUTES, namespace, "httproutes", name_of(object));
+            (Kind::HttpRoute, Http::put(at, (**object).clone()))
+        }
+        Action::StartRun(run) => {
+            let at = path(OURS, namespace, "analysisruns", "");
+            let body = serde_json::to_value(run).map_err(|source| ApplyError::Encoding {
+                what: format!("POST {at}"),
+                source,
+            })?;
+            // The name is made from the release, so that a repeat after a crash finds it there.
+            let sent = done_if(Http::post(at, body).send(client).await, &[409])?;
+            return Ok(sent.map(|object| Seen::Object(Kind::AnalysisRun, object)));
+        }
+        Action::EndRun { name, uid } => {
+            let at = path(OURS, namespace, "analysisruns", name);
+            let body = json!({"metadata": {"uid": uid}, "spec": {"terminate": true}});
+            let sent = done_if(Http::merge(at, body).send(client).await, &[404, 409])?;
+            return Ok(sent.map(|object| Seen::Object(Kind::AnalysisRun, object)));
+        }
+        Action::Prove { workload, held } => {
+            let proof = prove(client, namespace, workload, *held, target.now).await?;
+            return Ok(proof.map(|proof| Seen::Proof(workload.clone(), proof)));
+        }
+        Action::Event(note) => {
+            // An event that cannot be written must not stop a release.
+            if let Err(error) = event(target, note).send(client).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "event not written");
+            }
+            return Ok(None);
+        }
+    };
+    let object = request.send(client).await?;
+    Ok(Some(Seen::Object(kind, object)))
+}
+
+fn name_of(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A refusal with one of these codes means that it is done already.
+fn done_if(sent: super::Answer, codes: &[u16]) -> Result<Option<Value>, ApplyError> {
+    match sent {
+        Ok(object) => Ok(Some(object)),
+        Err(e) if e.code().is_some_and(|c| codes.contains(&c)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes one entry of the namespace's Gate, which is made when it is missing.
+async fn gate(
+    client: &kube::Client,
+    account: &str,
+    namespace: &str,
+    workload: &str,
+    entry: Option<&GateEntry>,
+) -> Result<Option<Seen>, ApplyError> {
+    let at = path(OURS, namespace, "gates", GATE_NAME);
+    let entry_value = entry.map_or(Value::Null, entry_patch);
+    let body = json!({"spec": {"account": account, "deployments": {workload: entry_value}}});
+    let sent = Http::merge(at, body).send(client).await;
+    let missing = matches!(&sent, Err(e) if e.code() == Some(404));
+    if !missing {
+        return sent.map(|object| Some(Seen::Object(Kind::Gate, object)));
+    }
+    let Some(entry) = entry else { return Ok(None) };
+    let object = json!({
+        "apiVersion": OURS,
+        "kind": "Gate",
+        "metadata": {"name": GATE_NAME, "namespace": namespace},
+        "spec": {"account": account, "deployments": {workload: entry}},
+    });
+    let made = Http::post(path(OURS, namespace, "gates", ""), object).send(client).await?;
+    Ok(Some(Seen::Object(Kind::Gate, made)))
+}
+
+/// The entry as a merge patch: what it does not have is taken away.
+fn entry_patch(entry: &GateEntry) -> Value {
+    let keys = ["rollout", "release", "pausedByUser", "minReadySeconds", "originals"];
+    let mut out = serde_json::to_value(entry).unwrap_or_default();
+    let inner =
+        ["minReadySeconds", "progressDeadlineSeconds", "type", "maxSurge", "maxUnavailable", "paused"];
+    if let Some(map) = out.as_object_mut() {
+        for key in keys {
+            map.entry(key).or_insert(Value::Null);
+        }
+        if let Some(originals) = map.get_mut("originals").and_then(Value::as_object_mut) {
+            for key in inner {
+                originals.entry(key).or_insert(Value::Null);
+            }
+        }
+    }
+    out
+}
+
+fn finalizer(rollout: &Rollout, on: bool, version: &str, at: &str) -> Option<Http> {
+    let mut all = rollout.metadata.finalizers.clone().unwrap_or_default();
+    let has = all.iter().any(|f| f == FINALIZER);
+    if has == on {
+        return None;
+    }
+    if on {
+        all.push(FINALIZER.to_owned());
+    } else {
+        all.retain(|f| f != FINALIZER);
+    }
+    let finalizers = if all.is_empty() { Value::Null } else { json!(all) };
+    let body = json!({"metadata": {
+        "uid": rollout.metadata.uid,
+        "resourceVersion": version,
+        "finalizers": finalizers,
+    }});
+    Some(Http::merge(at, body))
+}
+
+fn workload(
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    version: &str,
+    write: &Write,
+) -> (Kind, Http) {
+    match write {
+        Write::Deployment(patch) => {
+            let at = path(APPS, namespace, "deployments", name);
+            (Kind::Deployment, deployment(at, uid, version, patch))
+        }
+        Write::Scale { replica_set, uid, resource_version, from: _, to } => {
+            let at = path(APPS, namespace, "replicasets", replica_set);
+            let body = json!({
+                "metadata": {"uid": uid, "resourceVersion": resource_version},
+                "spec": {"replicas": to},
+            });
+            (Kind::ReplicaSet, Http::merge(at, body))
+        }
+        Write::MinReady { replica_set, uid, resource_version, seconds } => {
+            let at = path(APPS, namespace, "replicasets", replica_set);
+            let body = json!({
+                "metadata": {"uid": uid, "resourceVersion": resource_version},
+                "spec": {"minReadySeconds": seconds},
+            });
+            (Kind::ReplicaSet, Http::merge(at, body))
+        }
+    }
+}
+
+/// A merge patch; with a template a JSON patch, because a merge would leave what the old template had
+/// and the new one has not.
+fn deployment(at: String, uid: &str, version: &str, patch: &KnobPatch) -> Http {
+    let mut spec = Map::new();
+    let KnobPatch {
+        paused,
+        min_ready_seconds,
+        progress_deadline_seconds,
+        max_surge,
+        max_unavailable,
+        template,
+        drop_wanted,
+        why: _,
+    } = patch;
+    if let Some(paused) = paused {
+        spec.insert("paused".into(), if *paused { json!(true) } else { json!(false) });
+    }
+    if let Some(seconds) = min_ready_seconds {
+        spec.insert("minReadySeconds".into(), json!(seconds.unwrap_or(0)));
+    }
+    if let Some(seconds) = progress_deadline_seconds {
+        spec.insert("progressDeadlineSeconds".into(), json!(seconds));
+    }
+    let mut rolling = Map::new();
+    if let Some(surge) = max_surge {
+        rolling.insert("maxSurge".into(), json!(surge));
+    }
+    if let Some(unavailable) = max_unavailable {
+        rolling.insert("maxUnavailable".into(), json!(unavailable));
+    }
+    if let Some(template) = template {
+        let mut ops = vec![
+            json!({"op": "test", "path": "/metadata/uid", "value": uid}),
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version}),
+            json!({"op": "replace", "path": "/spec/template", "value": template}),
+        ];
+        for (key, value) in spec {
+            let op = json!({"op": "add", "path": format!("/spec/{key}"), "value": value});
+            ops.push(op);
+        }
+        for (key, value) in rolling {
+            let at = format!("/spec/strategy/rollingUpdate/{key}");
+            ops.push(json!({"op": "add", "path": at, "value": value}));
+        }
+        return Http::json_patch(at, Value::Array(ops));
+    }
+    if !rolling.is_empty() {
+        spec.insert("strategy".into(), json!({"rollingUpdate": rolling}));
+    }
+    let mut metadata = json!({"uid": uid, "resourceVersion": version});
+    if *drop_wanted && let Some(m) = metadata.as_object_mut() {
+        m.insert("annotations".into(), json!({WANTED_ANNOTATION: null}));
+    }
+    let mut body = json!({"metadata": metadata});
+    if !spec.is_empty()
+        && let Some(b) = body.as_object_mut()
+    {
+        b.insert("spec".into(), Value::Object(spec));
+    }
+    Http::merge(at, body)
+}
+
+/// An Event of our own making: the library's recorder merges events by reason and keeps the first note,
+/// so a second step would be shown as the first.
+fn event(target: &Target<'_>, note: &EventNote) -> Http {
+    let meta = &target.rollout.metadata;
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let name = meta.name.as_deref().unwrap_or_default();
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let seed = format!("{uid}{}{}{}", note.reason, note.note, target.now);
+    let digest = Sha256::digest(seed.as_bytes());
+    let hex = digest.iter().take(8).fold(String::new(), |s, b| s + &format!("{b:02x}"));
+    let mut text = note.note.clone();
+    // The API server refuses notes of more than 1 kB.
+    while text.len() > 1_000 {
+        text.pop();
+    }
+    let body = json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": format!("{name}.{hex}"), "namespace": namespace},
+        "eventTime": format!("{:.6}", target.now),
+        "reportingController": "sluice.dev/controller",
+        "reportingInstance": target.instance,
+        "action": note.reason,
+        "reason": note.reason,
+        "note": text,
+        "type": if note.warning { "Warning" } else { "Normal" },
+        "regarding": {
+            "apiVersion": OURS,
+            "kind": "Rollout",
+            "namespace": namespace,
+            "name": name,
+            "uid": uid,
+        },
+    });
+    Http::post(path("events.k8s.io/v1", namespace, "events", ""), body)
+}
