@@ -127,10 +127,8 @@ async fn one(
         }
         Action::StartRun(run) => {
             let at = path(OURS, namespace, "analysisruns", "");
-            let body = serde_json::to_value(run).map_err(|source| ApplyError::Encoding {
-                what: format!("POST {at}"),
-                source,
-            })?;
+            let body = serde_json::to_value(run)
+                .map_err(|source| ApplyError::Encoding { what: format!("POST {at}"), source })?;
             // The name is made from the release, so that a repeat after a crash finds it there.
             let sent = done_if(Http::post(at, body).send(client).await, &[409])?;
             return Ok(sent.map(|object| Seen::Object(Kind::AnalysisRun, object)));
@@ -201,8 +199,14 @@ async fn gate(
 fn entry_patch(entry: &GateEntry) -> Value {
     let keys = ["rollout", "release", "pausedByUser", "minReadySeconds", "originals"];
     let mut out = serde_json::to_value(entry).unwrap_or_default();
-    let inner =
-        ["minReadySeconds", "progressDeadlineSeconds", "type", "maxSurge", "maxUnavailable", "paused"];
+    let inner = [
+        "minReadySeconds",
+        "progressDeadlineSeconds",
+        "type",
+        "maxSurge",
+        "maxUnavailable",
+        "paused",
+    ];
     if let Some(map) = out.as_object_mut() {
         for key in keys {
             map.entry(key).or_insert(Value::Null);
@@ -236,13 +240,7 @@ fn finalizer(rollout: &Rollout, on: bool, version: &str, at: &str) -> Option<Htt
     Some(Http::merge(at, body))
 }
 
-fn workload(
-    namespace: &str,
-    name: &str,
-    uid: &str,
-    version: &str,
-    write: &Write,
-) -> (Kind, Http) {
+fn workload(namespace: &str, name: &str, uid: &str, version: &str, write: &Write) -> (Kind, Http) {
     match write {
         Write::Deployment(patch) => {
             let at = path(APPS, namespace, "deployments", name);

@@ -91,7 +91,9 @@ impl ApplyError {
             Class::Transient => "it is tried again",
             Class::Conflict => "somebody else wrote in between: it is planned again",
             Class::Invalid => "correct the object or the policy that refuses it",
-            Class::Forbidden => "give the controller's account that permission (charts/sluice, RBAC)",
+            Class::Forbidden => {
+                "give the controller's account that permission (charts/sluice, RBAC)"
+            }
             Class::Missing => "install what is missing",
         };
         format!("{self}; {remedy}")

@@ -93,9 +93,12 @@ impl Kind {
             Self::Policy => {
                 (ADMISSION, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies")
             }
-            Self::PolicyBinding => {
-                (ADMISSION, "v1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
-            }
+            Self::PolicyBinding => (
+                ADMISSION,
+                "v1",
+                "MutatingAdmissionPolicyBinding",
+                "mutatingadmissionpolicybindings",
+            ),
         }
     }
 
@@ -285,7 +288,8 @@ pub(crate) fn pod_view(value: &Value) -> Option<PodView> {
     let conditions = value.pointer("/status/conditions").and_then(Value::as_array);
     let ready = conditions.and_then(|all| {
         all.iter().find(|c| {
-            c.get("type").is_some_and(|t| t == "Ready") && c.get("status").is_some_and(|s| s == "True")
+            c.get("type").is_some_and(|t| t == "Ready")
+                && c.get("status").is_some_and(|s| s == "True")
         })
     });
     let since = ready.map(|c| {

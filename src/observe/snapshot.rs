@@ -37,7 +37,8 @@ impl World {
             }
         }
         let mut templates = BTreeMap::new();
-        for ((_, name), spec) in self.templates.range(in_ns("")..).take_while(|(k, _)| k.0 == namespace)
+        for ((_, name), spec) in
+            self.templates.range(in_ns("")..).take_while(|(k, _)| k.0 == namespace)
         {
             templates.insert((false, name.clone()), spec.clone());
         }
@@ -110,7 +111,9 @@ impl World {
         let empty = BTreeMap::new();
         let sets = self.replica_sets.get(&d.meta.uid).unwrap_or(&empty);
         let mut sets: Vec<_> = sets.values().collect();
-        sets.sort_by(|a, b| (&a.created, a.revision, &a.meta.name).cmp(&(&b.created, b.revision, &b.meta.name)));
+        sets.sort_by(|a, b| {
+            (&a.created, a.revision, &a.meta.name).cmp(&(&b.created, b.revision, &b.meta.name))
+        });
         let replica_sets = sets
             .into_iter()
             .map(|rs| ReplicaSetView {

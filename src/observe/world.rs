@@ -119,12 +119,8 @@ impl World {
         let mut keys = Vec::new();
         for (id, uid) in gone {
             self.versions.remove(&(kind, id.clone()));
-            let meta = Object {
-                namespace: id.0.clone(),
-                name: id.1.clone(),
-                uid,
-                ..Object::default()
-            };
+            let meta =
+                Object { namespace: id.0.clone(), name: id.1.clone(), uid, ..Object::default() };
             keys.extend(self.drop_object(kind, &id, &meta));
         }
         keys
@@ -399,11 +395,8 @@ impl World {
         if id.1 != POLICY_NAME {
             return Vec::new();
         }
-        let held = if kind == Kind::Policy {
-            &mut self.policy.policy
-        } else {
-            &mut self.policy.binding
-        };
+        let held =
+            if kind == Kind::Policy { &mut self.policy.policy } else { &mut self.policy.binding };
         if *held == version {
             return Vec::new();
         }

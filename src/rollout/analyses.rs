@@ -7,10 +7,10 @@ use serde_json::json;
 use super::types::{Action, Who};
 use super::{Draft, back, machine, status, steps};
 use crate::analysis::{NamedTemplate, ReleaseContext, Verdict, build_run, flatten, verdict};
+use crate::api::AnalysisRun;
 use crate::api::analysis_run::RunRelease;
 use crate::api::rollout::OnInconclusive;
 use crate::api::status::{StepState, VerdictStatus};
-use crate::api::AnalysisRun;
 use crate::spec::{self, AnalysisStanza, StepPlan};
 use crate::workload::DeploymentView;
 
@@ -199,20 +199,19 @@ pub(crate) fn end_step(d: &mut Draft<'_>) {
 
 fn end(d: &mut Draft<'_>, which: impl Fn(&str) -> bool) {
     let id = d.released().id;
-    let open: Vec<Action> = d
-        .s
-        .runs
-        .values()
-        .filter(|run| !run.spec.terminate)
-        .filter(|run| run.spec.release.as_ref().is_some_and(|r| r.id == id && which(&r.scope)))
-        .filter(|run| {
-            let phase = run.status.as_ref().and_then(|s| s.phase);
-            !phase.is_some_and(crate::analysis::assess::completed)
-        })
-        .map(|run| Action::EndRun {
-            name: run.metadata.name.clone().unwrap_or_default(),
-            uid: run.metadata.uid.clone().unwrap_or_default(),
-        })
-        .collect();
+    let open: Vec<Action> =
+        d.s.runs
+            .values()
+            .filter(|run| !run.spec.terminate)
+            .filter(|run| run.spec.release.as_ref().is_some_and(|r| r.id == id && which(&r.scope)))
+            .filter(|run| {
+                let phase = run.status.as_ref().and_then(|s| s.phase);
+                !phase.is_some_and(crate::analysis::assess::completed)
+            })
+            .map(|run| Action::EndRun {
+                name: run.metadata.name.clone().unwrap_or_default(),
+                uid: run.metadata.uid.clone().unwrap_or_default(),
+            })
+            .collect();
     d.after.extend(open);
 }

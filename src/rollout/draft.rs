@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::machine;
 use super::snapshot::Snapshot;
 use super::status;
-use super::types::{Action, EventNote, Plan, Urgency, Who, WaitingOn};
+use super::types::{Action, EventNote, Plan, Urgency, WaitingOn, Who};
 use crate::api::common::Time;
 use crate::api::status::{ReleaseStatus, RolloutStatus, StepState};
 use crate::workload::{DeploymentView, Write};
@@ -76,7 +76,8 @@ impl<'a> Draft<'a> {
         self.disown();
         status::describe(&mut self);
         let old = self.s.rollout.status.clone().unwrap_or_default();
-        let urgency = if self.consumed { Urgency::Now } else { status::urgency(&old, &self.status) };
+        let urgency =
+            if self.consumed { Urgency::Now } else { status::urgency(&old, &self.status) };
         let mut actions = self.before;
         if urgency == Urgency::Now {
             actions.push(Action::Status);

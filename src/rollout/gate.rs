@@ -65,11 +65,7 @@ fn entry(d: &Draft<'_>, view: &DeploymentView) -> GateEntry {
         None => {
             let idle = view.current().is_some_and(|rs| rs.replicas == view.replicas);
             let paused = if idle { view.fields.paused } else { noted_pause(d) };
-            GateEntry {
-                rollout,
-                paused_by_user: paused.then_some(true),
-                ..GateEntry::default()
-            }
+            GateEntry { rollout, paused_by_user: paused.then_some(true), ..GateEntry::default() }
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::snapshot::Proof;
 use super::types::{Action, Who};
 use super::{Draft, gate, machine, status};
+use crate::api::KnobFields;
 use crate::api::common::Time;
 use crate::api::status::{CanaryStatus, Phase, ReleaseStatus, Stage, StepState};
-use crate::api::KnobFields;
 use crate::workload::{DeploymentView, ReplicaSetView, deployment};
 
 /// Looks at a workload without a release. True when one has just begun.
@@ -56,7 +56,8 @@ fn left_over(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
 fn stable_of(d: &mut Draft<'_>, view: &DeploymentView) -> Option<ReplicaSetView> {
     let recorded = d.status.canary_status.as_ref().and_then(|c| c.stable_revision.clone());
     let known = recorded.as_deref().and_then(|hash| view.by_hash(hash)).cloned();
-    let active: Vec<&ReplicaSetView> = view.replica_sets.iter().filter(|r| r.replicas > 0).collect();
+    let active: Vec<&ReplicaSetView> =
+        view.replica_sets.iter().filter(|r| r.replicas > 0).collect();
     match active.as_slice() {
         [] => {
             let found = known.or_else(|| view.current().cloned());
@@ -102,7 +103,9 @@ fn held(d: &mut Draft<'_>, view: &DeploymentView, stable: &ReplicaSetView, reaso
     d.status.phase = Some(Phase::Failed);
     d.wait(
         Who::Person,
-        format!("this template failed before ({reason}): kubectl sluice retry, or another template"),
+        format!(
+            "this template failed before ({reason}): kubectl sluice retry, or another template"
+        ),
     );
     if view.replicas == 0 {
         let user = view.fields.clone();

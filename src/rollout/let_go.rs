@@ -132,7 +132,10 @@ pub(crate) fn released_by_others(d: &mut Draft<'_>, view: &DeploymentView) -> bo
             if d.status.release.is_some() {
                 run(d, view, false);
             }
-            d.wait(Who::Person, "the workload was let go: edit the Rollout's spec to gate it again");
+            d.wait(
+                Who::Person,
+                "the workload was let go: edit the Rollout's spec to gate it again",
+            );
             return true;
         }
         status::clear(d, status::RELEASED);

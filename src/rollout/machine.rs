@@ -176,17 +176,15 @@ fn suspended(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         return forward(d, plan, view);
     }
     if view.replicas == 0 {
-        return d.wait(Who::Person, "0 replicas: the release goes on when there are replicas again");
+        return d
+            .wait(Who::Person, "0 replicas: the release goes on when there are replicas again");
     }
     let min_ready = release.originals.min_ready_seconds.unwrap_or(0);
-    let (ready, wake) =
-        view.current().map_or((0, None), |rs| rs.available_after(min_ready, d.now));
+    let (ready, wake) = view.current().map_or((0, None), |rs| rs.available_after(min_ready, d.now));
     d.wake_at(wake);
     if ready < view.replicas || !view.settled() {
-        return d.wait(
-            Who::Pods,
-            format!("{ready} of {} stable pods are ready again", view.replicas),
-        );
+        return d
+            .wait(Who::Pods, format!("{ready} of {} stable pods are ready again", view.replicas));
     }
     let write = deployment::put_back(view, &target, &release.originals);
     let r = d.release();

@@ -22,10 +22,10 @@ mod steps;
 mod traffic;
 mod types;
 
+pub(crate) use draft::Draft;
 pub use draft::plan;
 pub use snapshot::{GateView, Proof, Snapshot};
 pub use types::{Action, EventNote, Plan, Urgency, WaitingOn};
-pub(crate) use draft::Draft;
 
 #[cfg(test)]
 mod tests;

@@ -87,7 +87,10 @@ fn act(d: &mut Draft<'_>, request: &Request) {
     let stage = d.released().stage;
     let forward = matches!(stage, Stage::Stepping | Stage::Finalising | Stage::Isolated);
     if !forward {
-        d.warn("RequestDropped", format!("{:?} by {by}: the release is on its way back", request.verb));
+        d.warn(
+            "RequestDropped",
+            format!("{:?} by {by}: the release is on its way back", request.verb),
+        );
         return;
     }
     match request.verb {

@@ -36,13 +36,7 @@ pub(crate) const ANALYSIS: &str = "AnalysisBlocked";
 
 /// Sets a condition; its transition time changes only with its status. True when status, reason or
 /// message changed.
-pub(crate) fn set(
-    d: &mut Draft<'_>,
-    type_: &str,
-    on: bool,
-    reason: &str,
-    message: &str,
-) -> bool {
+pub(crate) fn set(d: &mut Draft<'_>, type_: &str, on: bool, reason: &str, message: &str) -> bool {
     let status = if on { "True" } else { "False" };
     let generation = d.s.rollout.metadata.generation;
     let now = Time(d.now);

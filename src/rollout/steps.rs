@@ -169,7 +169,11 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
             d.release().backward = false;
             d.event(
                 "StepPodsReady",
-                format!("step {}: {k} of {} pods are new and ready", release.step + 1, view.replicas),
+                format!(
+                    "step {}: {k} of {} pods are new and ready",
+                    release.step + 1,
+                    view.replicas
+                ),
             );
             Next::On(StepState::StepTrafficRouting)
         }

@@ -175,9 +175,8 @@ fn owner(d: &Draft<'_>) -> Value {
 fn pin_stable(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
     let release = d.released();
     let Some(stable) = view.by_hash(&release.stable) else { return true };
-    let middle = view
-        .active()
-        .any(|rs| rs.hash != release.stable && rs.template_hash != view.template_hash);
+    let middle =
+        view.active().any(|rs| rs.hash != release.stable && rs.template_hash != view.template_hash);
     let carried = way_back::carried_percent(view, &release, stable.ready());
     if stable.ready() == 0 || (middle && carried < 100) {
         return true;

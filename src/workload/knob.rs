@@ -182,7 +182,9 @@ pub fn knob_value(pods: i32, n: i32) -> IntOrString {
 #[must_use]
 pub fn read_knob(view: &DeploymentView) -> Knob {
     let (surge, unavailable) = (&view.fields.max_surge, &view.fields.max_unavailable);
-    let read = |v: &Option<IntOrString>, up| v.as_ref().map_or(0, |v| super::view::scaled(v, view.replicas, up));
+    let read = |v: &Option<IntOrString>, up| {
+        v.as_ref().map_or(0, |v| super::view::scaled(v, view.replicas, up))
+    };
     Knob { unavailable: read(unavailable, false), surge: read(surge, true) }
 }
 

@@ -177,7 +177,11 @@ impl ReplicaSetView {
     /// Kubernetes stamps readiness in whole seconds, rounded down; a pod counts when the whole span has
     /// passed since that stamp, as in the ReplicaSet controller.
     #[must_use]
-    pub fn available_after(&self, min_ready_seconds: i32, now: Timestamp) -> (i32, Option<Timestamp>) {
+    pub fn available_after(
+        &self,
+        min_ready_seconds: i32,
+        now: Timestamp,
+    ) -> (i32, Option<Timestamp>) {
         let span = SignedDuration::from_secs(i64::from(min_ready_seconds));
         let mut count = 0;
         let mut next: Option<Timestamp> = None;
@@ -195,7 +199,8 @@ impl ReplicaSetView {
     /// Pods that are ready now.
     #[must_use]
     pub fn ready(&self) -> i32 {
-        i32::try_from(self.pods.iter().filter(|p| p.ready_since.is_some()).count()).unwrap_or(i32::MAX)
+        i32::try_from(self.pods.iter().filter(|p| p.ready_since.is_some()).count())
+            .unwrap_or(i32::MAX)
     }
 
     /// The first problem of a pod that is not ready.
