@@ -4,5 +4,7 @@ pub mod cel;
 pub mod controllers;
 pub mod gateway;
 pub mod kubelet;
+pub mod load;
+pub mod pods;
 pub mod promql;
 pub mod schema;

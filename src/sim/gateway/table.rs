@@ -157,8 +157,16 @@ impl Table {
         random: u64,
         exists: impl Fn(&Backend) -> bool,
     ) -> RouteDecision {
-        let Some(rule) = self.find(request) else {
-            return RouteDecision { rule: None, outcome: Outcome::NotFound };
+        RouteDecision::of(self.find(request).cloned(), random, exists)
+    }
+}
+
+impl RouteDecision {
+    /// What happens to a request that falls under `rule`.
+    #[must_use]
+    pub fn of(rule: Option<Arc<Rule>>, random: u64, exists: impl Fn(&Backend) -> bool) -> Self {
+        let Some(rule) = rule else {
+            return Self { rule: None, outcome: Outcome::NotFound };
         };
         let outcome = match (&rule.problem, rule.pick(random)) {
             (Some(problem), _) => Outcome::Broken(problem.clone()),
@@ -169,7 +177,7 @@ impl Table {
                 Outcome::Broken(format!("no Service {namespace}/{service} with port {port}"))
             }
         };
-        RouteDecision { rule: Some(rule.clone()), outcome }
+        Self { rule: Some(rule), outcome }
     }
 }
 
