@@ -152,7 +152,7 @@ fn conditions(route: &Value, gateway: &Value, now: &str) -> (Value, Value) {
     };
     let status = parents_status(route, &around);
     let ours = status["parents"].as_array().unwrap().iter();
-    let ours = ours.filter(|p| p["controllerName"] == CONTROLLER).next_back();
+    let ours = ours.clone().rfind(|p| p["controllerName"] == CONTROLLER);
     ours.map_or((Value::Null, status.clone()), |p| (p["conditions"].clone(), status.clone()))
 }
 
