@@ -74,10 +74,9 @@ pub fn apply_route(
             continue;
         }
         let path = format!("spec.rules[{i}]");
-        if let Some(ours) = edit.match_rule(rule, &path)? {
-            match_rules += 1;
-            out.push(ours);
-        }
+        let ours = edit.match_rules(rule, &path)?;
+        match_rules += ours.len();
+        out.extend(ours);
         out.push(edit.split_rule(rule, &path)?);
     }
     if match_rules == 0 && !split.matches.is_empty() {
@@ -179,27 +178,37 @@ struct Edit<'a> {
 }
 
 impl Edit<'_> {
-    /// The rule for matching requests that goes before the user's, or none when no such request can
-    /// reach the user's rule, or the rule gives the service nothing.
-    fn match_rule(&self, rule: &Value, path: &str) -> Result<Option<Value>, RouteError> {
+    /// The rules for matching requests that go before the user's: one, or one for each match where
+    /// the API allows a rule no more. None when no such request can reach the user's rule, or the
+    /// rule gives the service nothing.
+    fn match_rules(&self, rule: &Value, path: &str) -> Result<Vec<Value>, RouteError> {
         let stable = backends(rule).iter().filter(|b| self.arms.is_stable(b) && weight(b) > 0);
         let canary: Vec<Value> = stable.map(|b| canary_ref(b, &self.pair.canary, None)).collect();
         if self.split.matches.is_empty() || canary.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let matches = combined(rule, &self.split.matches, self.grpc, path)?;
-        if matches.is_empty() {
-            return Ok(None);
+        let of_matches = |matches: Vec<Value>| {
+            let mut ours = rule.clone();
+            // Names are unique in a route, and many CRDs have none: ours is told by its backends.
+            unset(&mut ours, "name");
+            set(&mut ours, "matches", Value::Array(matches));
+            set(&mut ours, "backendRefs", Value::Array(canary.clone()));
+            if let Some(headers) = &self.split.headers {
+                set(&mut ours, "filters", Value::Array(with_headers(filters(rule), headers)));
+            }
+            ours
+        };
+        if !rewrites_prefix(rule) {
+            let one = (!matches.is_empty()).then(|| of_matches(matches));
+            return Ok(one.into_iter().collect());
         }
-        let mut ours = rule.clone();
-        // Names are unique in a route, and older CRDs have none: ours is told by its backends.
-        unset(&mut ours, "name");
-        set(&mut ours, "matches", Value::Array(matches));
-        set(&mut ours, "backendRefs", Value::Array(canary));
-        if let Some(headers) = &self.split.headers {
-            set(&mut ours, "filters", Value::Array(with_headers(filters(rule), headers)));
+        let own = rule.pointer("/matches/0/path/value");
+        if let Some(narrow) = matches.iter().find(|m| m.pointer("/path/value") != own) {
+            let wanted = narrow.pointer("/path/value").unwrap_or(&Value::Null).to_string();
+            return Err(RouteError::PrefixRewritten { path: path.to_owned(), wanted });
         }
-        Ok(Some(ours))
+        Ok(matches.into_iter().map(|one| of_matches(vec![one])).collect())
     }
 
     fn split_rule(&self, rule: &Value, path: &str) -> Result<Value, RouteError> {
@@ -301,6 +310,16 @@ fn check_percentages(split: &Split) -> Result<(), RouteError> {
         }
     }
     Ok(())
+}
+
+/// True when the rule replaces the path prefix that it matched: then the API wants exactly one match
+/// in it, and a longer prefix would be replaced by the same text.
+fn rewrites_prefix(rule: &Value) -> bool {
+    let inner = backends(rule).iter().flat_map(filters);
+    filters(rule)
+        .iter()
+        .chain(inner)
+        .any(|f| f.pointer("/urlRewrite/path/replacePrefixMatch").is_some())
 }
 
 fn in_scope(rule: &Value, arms: &Arms, rule_name: Option<&str>) -> bool {

@@ -210,6 +210,28 @@ fn paths_meet_where_both_hold() {
 }
 
 #[test]
+fn a_rule_that_replaces_its_prefix_gets_one_match_a_rule_and_no_narrower_path() {
+    let rewrite = json!({"type": "URLRewrite", "urlRewrite": {
+        "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}});
+    let path = json!({"type": "PathPrefix", "value": "/api"});
+    let before = json!([{"matches": [{"path": path}], "filters": [rewrite],
+                         "backendRefs": [{"name": "web"}]}]);
+    let step = json!([{"method": "GET"}, {"method": "PUT"}, {"path": {"value": "/"}}]);
+    let after = split(before.clone(), &Split::only(matches(step)));
+    let made = after.as_array().unwrap().iter().map(|rule| rule["matches"].clone());
+    let want = [
+        json!([{"path": path, "method": "GET"}]),
+        json!([{"path": path, "method": "PUT"}]),
+        json!([{"path": path}]),
+        json!([{"path": path}]),
+    ];
+    assert_eq!(made.collect::<Vec<_>>(), want);
+    let narrow = Split::only(matches(json!([{"path": {"value": "/api/v2"}}])));
+    let text = refused(before, &narrow);
+    assert!(text.contains("spec.rules[0]: the rule replaces its path prefix"), "{text}");
+}
+
+#[test]
 fn a_path_that_one_rule_can_never_see_leaves_that_rule_alone() {
     let rule = |path: &str| {
         json!({"matches": [{"path": {"type": "PathPrefix", "value": path}}],
