@@ -244,6 +244,29 @@ fn a_path_that_one_rule_can_never_see_leaves_that_rule_alone() {
 }
 
 #[test]
+fn a_narrowed_path_takes_nothing_from_a_rule_in_between() {
+    let rule = |path: &str, service: &str| {
+        json!({"matches": [{"path": {"type": "PathPrefix", "value": path}}],
+               "backendRefs": [{"name": service}]})
+    };
+    let step = Split::only(matches(json!([{"path": {"value": "/api/v2"}}])));
+    // The second rule's alone: the first would send `/api/v2` past its filters.
+    let after = split(json!([rule("/", "web"), rule("/api", "web")]), &step);
+    assert_eq!(after.as_array().unwrap().len(), 3);
+    assert_eq!(after[0], rule("/", "web"));
+    // Another service's: nothing of it may go to our canary.
+    let text = refused(json!([rule("/", "web"), rule("/api", "users")]), &step);
+    assert!(text.contains("none of the step's matches can hold"), "{text}");
+    let mut some = rule("/api", "users");
+    some["matches"][0]["method"] = json!("GET");
+    let text = refused(json!([rule("/", "web"), some]), &step);
+    assert!(text.contains("it would take requests from spec.rules[1]"), "{text}");
+    // A longer path of another rule wins anyway.
+    let after = split(json!([rule("/", "web"), rule("/api/v2/users", "users")]), &step);
+    assert_eq!(after[0]["matches"][0]["path"]["value"], "/api/v2");
+}
+
+#[test]
 fn cookies_are_found_among_others_and_nothing_else_is() {
     let cookie = |items: Value| {
         let made = ours(json!([{}]), json!([{"cookies": items}]));
