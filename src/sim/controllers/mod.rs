@@ -16,6 +16,8 @@ mod store;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traces;
 
 pub use driver::Controllers;
 pub use object::{Outcome, Write};

@@ -50,40 +50,41 @@ impl Sync {
         if old.is_empty() || most <= 0 {
             return false;
         }
-        let cleaned = self.clean_unhealthy(&mut old, most);
+        let Some(cleaned) = self.clean_unhealthy(&mut old, most) else { return false };
         let available = old.iter().map(Set::available).sum::<i64>() + new.available();
         let spare = available - self.wanted.min_available();
-        let scaled = self.shrink(&old, spare, |old| old.replicas);
-        cleaned + scaled.iter().map(|(_, by)| by).sum::<i64>() > 0
+        cleaned + self.shrink(&old, spare) > 0
     }
 
-    /// Takes down old pods that are not available, oldest ReplicaSet first.
-    fn clean_unhealthy(&mut self, old: &mut [Set], most: i64) -> i64 {
-        let shrunk = self.shrink(old, most, |old| old.replicas - old.available());
-        let mut total = 0;
-        for (set, by) in shrunk {
-            if let Some(own) = old.iter_mut().find(|own| own.uid() == set.uid()) {
-                *own = set;
+    /// Takes down old pods that are not available, oldest ReplicaSet first. None, and the sync
+    /// shrinks nothing more, at a ReplicaSet whose status still counts more pods than it wants.
+    fn clean_unhealthy(&mut self, old: &mut [Set], most: i64) -> Option<i64> {
+        let mut cleaned = 0;
+        for set in old.iter_mut() {
+            let by = (set.replicas - set.available()).min(most - cleaned);
+            if cleaned >= most || by == 0 {
+                continue;
             }
-            total += by;
+            if by < 0 {
+                return None;
+            }
+            *set = self.resize(set, set.replicas - by, false).0;
+            cleaned += by;
         }
-        total
+        Some(cleaned)
     }
 
-    /// Shrinks the ReplicaSets in turn, each by at most `of` it, together by at most `most`.
-    fn shrink(&mut self, old: &[Set], most: i64, of: fn(&Set) -> i64) -> Vec<(Set, i64)> {
-        let mut shrunk = Vec::new();
+    /// Takes down `most` old pods, oldest ReplicaSet first; says how many that were.
+    fn shrink(&mut self, old: &[Set], most: i64) -> i64 {
         let mut left = most;
         for set in old.iter().filter(|set| set.replicas > 0) {
-            let by = left.min(of(set));
             if left <= 0 {
                 break;
             }
-            if by > 0 {
-                shrunk.push((self.resize(set, set.replicas - by, false).0, by));
-                left -= by;
-            }
+            let by = left.min(set.replicas);
+            self.resize(set, set.replicas - by, false);
+            left -= by;
         }
-        shrunk
+        (most - left).max(0)
     }
 }
