@@ -40,27 +40,71 @@ async fn the_last_new_pod_goes_with_a_pause() {
     steps.extend([resting(), scale("v2", 0)]);
     let Some(trace) = on_the_real_one("back-last", 10, &[], steps).await else { return };
     assert_eq!(trace.pairs()[1..], [(1, 9), (1, 9), (0, 10)]);
+    assert_eq!(trace.steps[3].least_ready, 9, "one is missing for a moment");
+}
+
+/// Where `new` of ten at rest end up after the writes, and on which way.
+async fn from_rest(name: &str, new: i32, writes: Vec<Write>) -> Option<Vec<(i32, i32)>> {
+    let mut steps = at(new);
+    steps.push(resting());
+    let first = steps.len();
+    steps.extend(writes);
+    let trace = on_the_real_one(name, 10, &[], steps).await?;
+    Some((first..trace.steps.len()).flat_map(|step| trace.path(step)).collect())
 }
 
 #[tokio::test]
-async fn at_rest_old_plus_one_then_new_minus_one() {
-    for new in [4, 6, 9, 5, 2] {
-        let mut steps = at(new);
-        steps.extend([resting(), scale("v1", 10 - new + 1), scale("v2", new - 1)]);
-        let name = format!("back-rest-{new}");
-        let Some(trace) = on_the_real_one(&name, 10, &[], steps).await else { return };
-        println!("{name}: {:?} {:?} {:?}", trace.pairs(), trace.path(3), trace.path(4));
+async fn at_rest_one_more_old_pod_is_taken_back_unless_two_fewer_are_old() {
+    for (new, path) in [
+        (2, vec![(2, 9), (2, 8)]),
+        (4, vec![(4, 7), (4, 6)]),
+        (5, vec![(5, 6), (5, 5)]),
+        (6, vec![(6, 5), (5, 5)]),
+        (9, vec![(9, 2), (8, 2)]),
+    ] {
+        let writes = vec![scale("v1", 10 - new + 1)];
+        let took = from_rest(&format!("back-rest-old-{new}"), new, writes).await;
+        let Some(took) = took else { return };
+        assert_eq!(took, path);
     }
 }
 
 #[tokio::test]
-async fn at_rest_new_minus_one_alone() {
+async fn at_rest_one_less_new_pod_comes_back_unless_as_many_are_old() {
+    for (new, path) in [
+        (4, vec![(3, 6), (3, 7)]),
+        (5, vec![(4, 5), (4, 6)]),
+        (6, vec![(5, 4), (6, 4)]),
+        (9, vec![(8, 1), (9, 1)]),
+    ] {
+        let writes = vec![scale("v2", new - 1)];
+        let took = from_rest(&format!("back-rest-new-{new}"), new, writes).await;
+        let Some(took) = took else { return };
+        assert_eq!(took, path);
+    }
+}
+
+#[tokio::test]
+async fn from_the_rest_one_goes_back_under_the_knob_at_any_size_and_loses_nothing() {
     for new in [4, 5, 6, 9] {
+        let writes = vec![
+            leaving(),
+            moving(0, new - 1),
+            scale("v1", 11 - new),
+            scale("v2", new - 1),
+            resting(),
+        ];
+        let name = format!("back-from-rest-{new}");
         let mut steps = at(new);
-        steps.extend([resting(), scale("v2", new - 1)]);
-        let name = format!("back-rest-alone-{new}");
+        steps.push(resting());
+        steps.extend(writes);
         let Some(trace) = on_the_real_one(&name, 10, &[], steps).await else { return };
-        println!("{name}: {:?} {:?}", trace.pairs(), trace.path(3));
+        let (old, left) = (10 - new, new - 1);
+        assert_eq!(
+            trace.pairs()[2..],
+            [(new, old), (new, old), (new, old), (new, old + 1), (left, old + 1), (left, old + 1)]
+        );
+        assert!(trace.steps[2..].iter().all(|step| step.least_ready == 10));
     }
 }
 
@@ -78,7 +122,8 @@ async fn the_last_new_pod_goes_without_a_loss_when_one_more_may_surge() {
         ];
         let name = format!("back-last-no-loss-{n}");
         let Some(trace) = on_the_real_one(&name, n, &[], steps).await else { return };
-        println!("{name}: {:?}", trace.pairs());
+        assert_eq!(trace.pairs()[1..], [(1, n - 1), (2, n - 1), (2, n), (2, n), (0, n), (0, n)]);
+        let least = usize::try_from(n).expect("few pods");
+        assert!(trace.steps[2..].iter().all(|step| step.least_ready >= least));
     }
-    let _ = leaving();
 }

@@ -1,6 +1,6 @@
 //! The knob: the native controller moves exactly k of n.
 
-use super::trace::{held, moving, on_the_real_one, resting};
+use super::trace::{Write, held, moving, on_the_real_one, resting, scale};
 
 #[tokio::test]
 async fn three_of_ten_with_a_surge_of_one_move_pod_by_pod() {
@@ -36,4 +36,24 @@ async fn nothing_goes_on_when_the_new_pods_never_get_ready() {
     let trace = on_the_real_one("knob-broken", 10, &["v2"], steps).await;
     let Some(trace) = trace else { return };
     assert_eq!(trace.pairs(), [(0, 10), (1, 10), (2, 9), (2, 8)]);
+}
+
+#[tokio::test]
+async fn pods_left_over_at_the_rest_are_taken_from_the_new_ones_beforehand() {
+    // Under the knob the new ReplicaSet may shrink only once no surge is left to fill it again.
+    let steps =
+        vec![held("v2"), moving(1, 0), moving(1, 1), moving(0, 1), scale("v2", 1), resting()];
+    let trace = on_the_real_one("knob-broken-surplus", 10, &["v2"], steps).await;
+    let Some(trace) = trace else { return };
+    assert_eq!(trace.pairs()[2..], [(2, 9), (2, 9), (1, 9), (1, 9)]);
+    assert!(trace.steps[3..].iter().all(|step| step.least_ready == 9));
+}
+
+#[tokio::test]
+async fn an_old_pod_that_is_not_ready_any_more_moves_nothing() {
+    let unready = || Write::Unready("v1".to_owned());
+    let steps = vec![held("v2"), moving(0, 3), unready(), resting(), unready()];
+    let Some(trace) = on_the_real_one("knob-unready", 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[1..], [(3, 7), (3, 7), (3, 7), (3, 7)]);
+    assert!(trace.steps[2].sizes.is_empty() && trace.steps[4].sizes.is_empty());
 }

@@ -11,5 +11,8 @@ mod knob;
 mod kubelet;
 mod policy;
 mod resting;
+mod rollback;
 mod stage;
+mod third_version;
 mod trace;
+mod way_out;

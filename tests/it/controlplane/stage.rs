@@ -4,7 +4,7 @@
 //! two steps of a scenario the stage is [`Stage::settle`]d: pods become ready one at a time, and each
 //! time everything has come to rest before the next, so that the record depends on no race.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +32,7 @@ pub struct Stage {
     /// The namespace.
     pub namespace: String,
     record: Arc<Mutex<Vec<(String, i32)>>>,
+    ready: Arc<Mutex<Ready>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -64,11 +65,13 @@ impl Stage {
             .await
             .expect("the namespace is new");
         let record = Arc::new(Mutex::new(Vec::new()));
+        let ready = Arc::new(Mutex::new(Ready::default()));
         let tasks = vec![
             tokio::spawn(kubelet::run(admin.clone(), namespace.to_owned())),
-            tokio::spawn(recorder(admin, namespace.to_owned(), Arc::clone(&record))),
+            tokio::spawn(recorder(admin.clone(), namespace.to_owned(), Arc::clone(&record))),
+            tokio::spawn(counter(admin, namespace.to_owned(), Arc::clone(&ready))),
         ];
-        Self { clients, namespace: namespace.to_owned(), record, tasks }
+        Self { clients, namespace: namespace.to_owned(), record, ready, tasks }
     }
 
     /// The client of `who`.
@@ -249,6 +252,13 @@ impl Stage {
         std::mem::take(&mut *self.record.lock().expect("no one panics with the record"))
     }
 
+    /// The fewest pods that were ready at any moment since the last call.
+    pub fn least_ready(&self) -> usize {
+        let mut ready = self.ready.lock().expect("no one panics with the count");
+        let now = ready.names.len();
+        std::mem::replace(&mut ready.least, now)
+    }
+
     /// Pods become ready, one at a time where that matters, until all are and nothing moves any more.
     /// Returns what was recorded meanwhile.
     pub async fn settle(&self) -> Vec<(String, i32)> {
@@ -301,6 +311,13 @@ impl Stage {
         }
         panic!("nothing came to rest in 30 seconds: {:?}", self.sizes().await);
     }
+}
+
+/// Which pods are ready, and how few were.
+#[derive(Default)]
+struct Ready {
+    names: BTreeSet<String>,
+    least: usize,
 }
 
 /// Rounds of 20 ms without a write, once every status agrees with what it is the status of.
@@ -402,6 +419,31 @@ async fn recorder(client: Client, namespace: String, record: Arc<Mutex<Vec<(Stri
             if last.insert(tag.clone(), replicas) != Some(replicas) {
                 record.lock().expect("no one panics with the record").push((tag, replicas));
             }
+        }
+    }
+}
+
+async fn counter(client: Client, namespace: String, ready: Arc<Mutex<Ready>>) {
+    let api: Api<Pod> = Api::namespaced(client, &namespace);
+    let mut version = "0".to_owned();
+    loop {
+        let Ok(stream) = api.watch(&WatchParams::default(), &version).await else { continue };
+        let mut stream = pin!(stream);
+        while let Ok(Some(event)) = stream.try_next().await {
+            let (pod, gone) = match event {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => (pod, false),
+                WatchEvent::Deleted(pod) => (pod, true),
+                _ => continue,
+            };
+            version = pod.resource_version().unwrap_or(version);
+            let gone = gone || pod.metadata.deletion_timestamp.is_some();
+            let mut ready = ready.lock().expect("no one panics with the count");
+            if is_ready(&pod) && !gone {
+                ready.names.insert(pod.name_any());
+            } else {
+                ready.names.remove(&pod.name_any());
+            }
+            ready.least = ready.least.min(ready.names.len());
         }
     }
 }

@@ -24,7 +24,6 @@ pub enum Write {
     /// A merge patch of a ReplicaSet's spec, by the tag of its image.
     Set(String, Value),
     /// A pod of this tag stops being ready.
-    #[allow(dead_code, reason = "a word of the trace files")]
     Unready(String),
 }
 
@@ -46,11 +45,14 @@ pub struct Rest {
 
 /// A write and what came of it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Step {
     /// The write.
     pub write: Write,
     /// Each change of a ReplicaSet's `spec.replicas`: its image's tag and the new size.
     pub sizes: Vec<(String, i32)>,
+    /// The fewest pods that were ready at any moment.
+    pub least_ready: usize,
     /// Where it came to rest.
     pub rest: Rest,
 }
@@ -71,6 +73,13 @@ impl Trace {
     pub fn pairs(&self) -> Vec<(i32, i32)> {
         let size = |step: &Step, tag: &str| step.rest.sizes.get(tag).copied().unwrap_or_default();
         self.steps.iter().map(|step| (size(step, "v2"), size(step, "v1"))).collect()
+    }
+
+    /// All three versions, newest first, at the end of each step.
+    pub fn triples(&self) -> Vec<(i32, i32, i32)> {
+        let size = |step: &Step, tag: &str| step.rest.sizes.get(tag).copied().unwrap_or_default();
+        let all = self.steps.iter();
+        all.map(|step| (size(step, "v3"), size(step, "v2"), size(step, "v1"))).collect()
     }
 
     /// New and old after each change of a size in a step, from `(new, old)` on.
@@ -106,6 +115,7 @@ pub async fn on_the_real_one(
 pub async fn play(stage: &Stage, given: Value, broken: &[&str], writes: Vec<Write>) -> Trace {
     stage.deploy(1, given.clone()).await;
     stage.recorded();
+    stage.least_ready();
     let broken: Vec<String> = broken.iter().map(|tag| (*tag).to_owned()).collect();
     let mut steps = Vec::new();
     for write in writes {
@@ -116,7 +126,8 @@ pub async fn play(stage: &Stage, given: Value, broken: &[&str], writes: Vec<Writ
             Write::Unready(tag) => stage.unready(&tag).await,
         }
         let sizes = stage.settle_but(|tag| broken.iter().any(|one| one == tag)).await;
-        steps.push(Step { write, sizes, rest: stage.rest().await });
+        let least_ready = stage.least_ready();
+        steps.push(Step { write, sizes, least_ready, rest: stage.rest().await });
     }
     Trace { given, broken, steps }
 }
@@ -161,6 +172,17 @@ pub fn resting() -> Write {
 pub fn leaving() -> Write {
     Write::Spec(json!({"minReadySeconds": NEVER_AVAILABLE,
         "progressDeadlineSeconds": NO_DEADLINE}))
+}
+
+/// The user's own fields, and open or not.
+pub fn users(paused: bool, surge: impl Into<Value>) -> Write {
+    Write::Spec(json!({"paused": paused, "minReadySeconds": 0, "progressDeadlineSeconds": 600,
+        "strategy": {"rollingUpdate": {"maxSurge": surge.into(), "maxUnavailable": "25%"}}}))
+}
+
+/// A ReplicaSet whose pods never count as available. It stays so while it is not the new one.
+pub fn marked(tag: &str) -> Write {
+    Write::Set(tag.to_owned(), json!({"minReadySeconds": NEVER_AVAILABLE}))
 }
 
 /// The Deployment's replicas.
