@@ -5,6 +5,7 @@ pub mod controllers;
 pub mod gateway;
 pub mod kubelet;
 pub mod load;
+pub mod plugins;
 pub mod pods;
 pub mod promql;
 pub mod schema;

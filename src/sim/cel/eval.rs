@@ -146,6 +146,7 @@ impl<'a> Env<'a> {
         self.roots
             .get(name)
             .cloned()
+            .or_else(|| functions::type_named(name).map(Val::Type))
             .ok_or_else(|| EvalError::new(format!("undeclared reference to '{name}'")))
     }
 

@@ -1,19 +1,51 @@
 //! The operators and functions that an expression can call: the standard library, the string and list
 //! extensions and `jsonpatch.escapeKey`. A function that is not here is an error, never a guess.
 
-use std::cmp::Ordering;
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use cel::common::ast::operators;
 use jiff::{SignedDuration, Timestamp};
+use regex::Regex;
 use serde_json::Value;
 
 use super::{eval::EvalError, value::Val};
+
+/// Compiled patterns, for the same reason as parsed expressions.
+static PATTERNS: LazyLock<Mutex<BTreeMap<String, Regex>>> = LazyLock::new(Mutex::default);
+const PATTERNS_MAX: usize = 1024;
+
+/// Compiles a pattern, or finds it compiled.
+pub(crate) fn regex(pattern: &str) -> Result<Regex, EvalError> {
+    let mut patterns = PATTERNS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = patterns.get(pattern) {
+        return Ok(regex.clone());
+    }
+    let regex = Regex::new(pattern).map_err(|error| EvalError::new(error.to_string()))?;
+    if patterns.len() >= PATTERNS_MAX {
+        patterns.clear();
+    }
+    patterns.insert(pattern.to_owned(), regex.clone());
+    Ok(regex)
+}
 
 type Outcome<'a> = Result<Val<'a>, EvalError>;
 
 /// Whether this identifier before a dot names a library and not a value.
 pub(crate) fn is_namespace(name: &str) -> bool {
     matches!(name, "jsonpatch" | "optional" | "math")
+}
+
+/// The types that an expression can name.
+const TYPES: [&str; 9] =
+    ["int", "double", "bool", "string", "list", "map", "null_type", "type", "optional_type"];
+
+/// The type of this name.
+pub(crate) fn type_named(name: &str) -> Option<&'static str> {
+    TYPES.into_iter().find(|known| *known == name)
 }
 
 /// Calls a function on its evaluated arguments; a method's receiver is the first of them.
@@ -100,7 +132,7 @@ fn unary<'a>(name: &str, a: Val<'a>) -> Option<Outcome<'a>> {
             _ => a.as_bool().map(Val::from).ok_or_else(EvalError::overload),
         },
         "dyn" => Ok(a),
-        "type" => type_name(&a).map(Val::from),
+        "type" => type_name(&a).map(Val::Type),
         "duration" => match a.as_str() {
             Some(text) => text
                 .parse::<SignedDuration>()
@@ -293,6 +325,7 @@ fn type_name(value: &Val<'_>) -> Result<&'static str, EvalError> {
         Val::Duration(_) => "google.protobuf.Duration",
         Val::Timestamp(_) => "google.protobuf.Timestamp",
         Val::Optional(_) => "optional_type",
+        Val::Type(_) => "type",
         Val::Message { .. } => return Err(EvalError::new("type() of a message is not supported")),
         Val::Json(json) => match json.as_ref() {
             Value::Null => "null_type",
@@ -346,9 +379,9 @@ fn string_method<'a>(
         ("startsWith", Some(other), None) => Val::from(text.starts_with(other)),
         ("endsWith", Some(other), None) => Val::from(text.ends_with(other)),
         ("contains", Some(other), None) => Val::from(text.contains(other)),
-        ("matches", Some(pattern), None) => match regex::Regex::new(pattern) {
+        ("matches", Some(pattern), None) => match regex(pattern) {
             Ok(regex) => Val::from(regex.is_match(text)),
-            Err(error) => return Some(Err(EvalError::new(error.to_string()))),
+            Err(error) => return Some(Err(error)),
         },
         ("split", Some(separator), None) => {
             Val::list(text.split(separator).map(Val::from).collect())

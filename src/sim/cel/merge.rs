@@ -147,7 +147,9 @@ fn find_atomics(patch: &Value, path: &str, built_in: bool, found: &mut BTreeSet<
                 }
                 Merge::Set => {}
                 Merge::Keyed(_) => {
-                    elements.iter().for_each(|e| find_atomics(e, &inner, built_in, found));
+                    for (at, element) in elements.iter().enumerate() {
+                        find_atomics(element, &format!("{inner}[{at}]"), built_in, found);
+                    }
                 }
             },
             _ => {}

@@ -14,6 +14,7 @@ mod functions;
 mod matching;
 mod merge;
 mod policy;
+mod rule;
 mod value;
 
 #[cfg(test)]
@@ -24,6 +25,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use eval::EvalError;
+pub use rule::{Rule, RuleOutcome};
+
+pub(crate) use functions::regex;
+pub(crate) use matching::selects;
 use policy::{Run, name_of};
 
 /// One write, as admission sees it.
@@ -118,21 +123,25 @@ pub fn mutate(
     run.end()
 }
 
-/// The parse errors of a policy's expressions, each with its path: what the server refuses at creation.
-pub fn parse_errors(policy: &Value) -> Vec<String> {
+/// The expressions of a policy that do not parse, each as its field and the error: what the server
+/// refuses at creation.
+#[must_use]
+pub fn parse_errors(policy: &Value) -> Vec<(String, EvalError)> {
     let mut errors = Vec::new();
     for list in ["variables", "matchConditions", "mutations"] {
         let items = policy.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
         for (at, item) in items.into_iter().flatten().enumerate() {
             for path in ["/expression", "/jsonPatch/expression", "/applyConfiguration/expression"] {
-                if let Some(Err(error)) =
-                    item.pointer(path).and_then(Value::as_str).map(eval::parse)
-                {
-                    let path = path.replace('/', ".");
-                    errors.push(format!("spec.{list}[{at}]{path}: Invalid value: {error}"));
+                if let Some(Err(error)) = item.pointer(path).and_then(Value::as_str).map(parses) {
+                    errors.push((format!("spec.{list}[{at}]{}", path.replace('/', ".")), error));
                 }
             }
         }
     }
     errors
+}
+
+/// Whether this is an expression at all.
+pub fn parses(source: &str) -> Result<(), EvalError> {
+    eval::parse(source).map(|_| ())
 }

@@ -25,6 +25,8 @@ pub(crate) enum Val<'a> {
     Duration(SignedDuration),
     /// `timestamp('2026-01-01T00:00:00Z')`.
     Timestamp(Timestamp),
+    /// `type(x)`, or the name of a type.
+    Type(&'static str),
 }
 
 impl<'a> Val<'a> {
@@ -127,6 +129,7 @@ impl<'a> Val<'a> {
             }
             Val::Optional(None) => Ok(Value::Null),
             Val::Optional(Some(value)) => value.into_json(),
+            Val::Type(_) => Err(EvalError::overload()),
             Val::Duration(_) | Val::Timestamp(_) => self.to_text().map(Value::String),
         }
     }
@@ -145,6 +148,7 @@ impl<'a> Val<'a> {
             },
             Val::Duration(duration) => Ok(format!("{}s", duration.as_secs_f64())),
             Val::Timestamp(at) => Ok(at.to_string()),
+            Val::Type(name) => Ok((*name).to_owned()),
             _ => Err(EvalError::overload()),
         }
     }
@@ -169,6 +173,7 @@ impl<'a> Val<'a> {
             (Val::Optional(Some(left)), Val::Optional(Some(right))) => left.equals(right),
             (Val::Duration(left), Val::Duration(right)) => left == right,
             (Val::Timestamp(left), Val::Timestamp(right)) => left == right,
+            (Val::Type(left), Val::Type(right)) => left == right,
             _ => false,
         }
     }

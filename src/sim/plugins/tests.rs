@@ -1,0 +1,202 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    clock::SimClock,
+    sim::apiserver::{Call, PatchType, Verb},
+};
+
+const GATES: ResourceKey = ResourceKey::of("sluice.dev", "v1beta1", "gates");
+const ROLLOUTS: ResourceKey = ResourceKey::of("sluice.dev", "v1beta1", "rollouts");
+
+fn server() -> ApiServer {
+    api_server(Arc::new(SimClock::at("2026-01-01T00:00:00Z".parse().unwrap())))
+}
+
+fn create(server: &ApiServer, resource: &ResourceKey, body: Value) -> Refusable<Value> {
+    let namespace = body["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
+    server.call(Call::new("admin", Verb::Create, resource).namespace(&namespace).body(body))
+}
+
+fn patch(server: &ApiServer, user: &str, name: &str, body: Value) -> Value {
+    let call = Call::new(user, Verb::Patch(PatchType::Merge), &ResourceKey::DEPLOYMENTS)
+        .namespace("default")
+        .name(name)
+        .body(body);
+    server.call(call).unwrap()
+}
+
+fn delete(server: &ApiServer, resource: &ResourceKey, namespace: &str, name: &str) {
+    server
+        .call(Call::new("admin", Verb::Delete, resource).namespace(namespace).name(name))
+        .unwrap();
+}
+
+fn deployment() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "image": "v0"}]}}}})
+}
+
+fn crd(file: &str) -> Value {
+    let path = format!("{}/crds/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn recorded() -> Value {
+    serde_json::from_str(include_str!("../../../tests/data/cel/gate_policy.json")).unwrap()
+}
+
+fn gate() -> Value {
+    json!({"apiVersion": "sluice.dev/v1beta1", "kind": "Gate",
+        "metadata": {"name": "sluice", "namespace": "default"},
+        "spec": {"account": "system:serviceaccount:sluice:sluice", "deployments": {"web": {}}}})
+}
+
+#[test]
+fn a_new_template_comes_back_paused_only_while_policy_binding_and_gate_exist() {
+    let server = server();
+    let recorded = recorded();
+    let (policies, bindings) =
+        (ResourceKey::MUTATING_POLICIES, ResourceKey::MUTATING_POLICY_BINDINGS);
+    create(&server, &ResourceKey::CRDS, crd("gates")).unwrap();
+    create(&server, &ResourceKey::DEPLOYMENTS, deployment()).unwrap();
+    let mut image = 0;
+    let mut paused = || {
+        image += 1;
+        let body = json!({"spec": {"paused": false, "template": {"spec": {"containers": [
+            {"name": "c", "image": format!("v{image}")}]}}}});
+        let came = patch(&server, "alice", "web", body);
+        let paused = came["spec"]["paused"] == json!(true);
+        // The next round starts from a Deployment that runs.
+        let controller = "system:serviceaccount:sluice:sluice";
+        patch(&server, controller, "web", json!({"spec": {"paused": false}}));
+        paused
+    };
+    assert!(!paused(), "nothing is there");
+    create(&server, &policies, recorded["policy"].clone()).unwrap();
+    assert!(!paused(), "a policy alone");
+    create(&server, &bindings, recorded["binding"].clone()).unwrap();
+    assert!(!paused(), "no Gate");
+    create(&server, &GATES, gate()).unwrap();
+    assert!(paused(), "policy, binding and Gate");
+    delete(&server, &GATES, "default", "sluice");
+    assert!(!paused(), "the Gate was deleted");
+    create(&server, &GATES, gate()).unwrap();
+    assert!(paused(), "and is back");
+    delete(&server, &bindings, "", "sluice-deployment");
+    assert!(!paused(), "the binding was deleted");
+    create(&server, &bindings, recorded["binding"].clone()).unwrap();
+    assert!(paused(), "and is back");
+    delete(&server, &policies, "", "sluice-deployment");
+    assert!(!paused(), "the policy was deleted");
+}
+
+#[test]
+fn a_policy_on_the_status_writes_who_approved() {
+    let server = server();
+    create(
+        &server,
+        &ResourceKey::CRDS,
+        json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "rollouts.sluice.dev"},
+        "spec": {"group": "sluice.dev", "scope": "Namespaced",
+            "names": {"kind": "Rollout", "plural": "rollouts", "singular": "rollout"},
+            "versions": [{"name": "v1beta1", "served": true, "storage": true,
+                "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "properties": {"a": {"type": "integer"}}},
+                    "status": {"type": "object", "properties": {
+                        "approved": {"type": "boolean"}, "approvedBy": {"type": "string"}}}}}}}]}}),
+    )
+    .unwrap();
+    create(
+        &server,
+        &ResourceKey::MUTATING_POLICIES,
+        json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": "approver"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": ["sluice.dev"],
+                "apiVersions": ["v1beta1"], "operations": ["UPDATE"],
+                "resources": ["rollouts/status"]}]},
+            "failurePolicy": "Fail",
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
+                "Object{status: Object.status{approvedBy: request.userInfo.username}}"}}]}}),
+    )
+    .unwrap();
+    create(
+        &server,
+        &ResourceKey::MUTATING_POLICY_BINDINGS,
+        json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": "approver"}, "spec": {"policyName": "approver"}}),
+    )
+    .unwrap();
+    create(
+        &server,
+        &ROLLOUTS,
+        json!({"apiVersion": "sluice.dev/v1beta1", "kind": "Rollout",
+        "metadata": {"name": "web", "namespace": "default"}, "spec": {"a": 1}}),
+    )
+    .unwrap();
+    let write = |subresource: Option<&str>, body: Value| {
+        let mut call = Call::new("alice", Verb::Patch(PatchType::Merge), &ROLLOUTS)
+            .namespace("default")
+            .name("web")
+            .body(body);
+        call.subresource = subresource.map(str::to_owned);
+        server.call(call).unwrap()
+    };
+    assert_eq!(write(None, json!({"spec": {"a": 2}}))["status"], Value::Null);
+    let came = write(Some("status"), json!({"status": {"approved": true, "approvedBy": "bob"}}));
+    assert_eq!(came["status"], json!({"approved": true, "approvedBy": "alice"}));
+    assert_eq!(came["spec"], json!({"a": 2}));
+}
+
+#[test]
+fn a_deployment_is_defaulted_and_an_invalid_one_refused() {
+    let server = server();
+    let came = create(&server, &ResourceKey::DEPLOYMENTS, deployment()).unwrap();
+    assert_eq!(came["spec"]["progressDeadlineSeconds"], 600);
+    let mut both = deployment();
+    both["metadata"]["name"] = json!("other");
+    both["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}});
+    let refused = create(&server, &ResourceKey::DEPLOYMENTS, both).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (
+            422,
+            "Deployment.apps \"other\" is invalid: \
+             spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when \
+             `maxSurge` is 0"
+        )
+    );
+}
+
+#[test]
+fn a_policy_that_does_not_parse_is_refused() {
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicy", "metadata": {"name": "broken"},
+        "spec": {"variables": [{"name": "x", "expression": "1 +"}], "mutations": []}});
+    let refused = create(&server(), &ResourceKey::MUTATING_POLICIES, policy).unwrap_err();
+    assert!(refused.message.contains("spec.variables[0].expression"), "{}", refused.message);
+}
+
+#[test]
+fn a_custom_resource_is_pruned_defaulted_and_validated_by_its_schema() {
+    let server = server();
+    create(&server, &ResourceKey::CRDS, crd("gates")).unwrap();
+    let mut unknown = gate();
+    unknown["spec"]["nonsense"] = json!(1);
+    let came = create(&server, &GATES, unknown).unwrap();
+    assert_eq!(came["spec"].get("nonsense"), None);
+    let mut wrong = gate();
+    wrong["metadata"]["name"] = json!("other");
+    wrong["spec"]["account"] = json!(1);
+    let refused = create(&server, &GATES, wrong).unwrap_err();
+    assert!(refused.message.contains("must be of type string: \"integer\""), "{}", refused.message);
+}
