@@ -7,6 +7,8 @@
 mod pool;
 mod prometheus;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};

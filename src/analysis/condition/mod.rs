@@ -9,7 +9,9 @@ mod guard;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use expr::{Context, Environment, Program, Value};
 
@@ -42,14 +44,21 @@ pub enum ConditionError {
     TooManySeries(usize),
 }
 
-/// A compiled condition.
+/// A compiled condition. Cloning shares the program.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    text: String,
-    program: Program,
+    text: Arc<str>,
+    program: Arc<Program>,
     handles_empty: bool,
     handles_nan: bool,
 }
+
+/// Conditions compiled lately, by their text: every plan of every run compiles its own, they are
+/// few, and compiling is what costs. Emptied when it is full.
+static COMPILED: Mutex<BTreeMap<Arc<str>, Condition>> = Mutex::new(BTreeMap::new());
+
+/// Conditions that are kept.
+const MOST_COMPILED: usize = 512;
 
 impl Condition {
     /// Compiles `text`.
@@ -57,14 +66,28 @@ impl Condition {
     /// # Errors
     /// When the text is too long, can take unbounded time, or does not parse.
     pub fn compile(text: &str) -> Result<Self, ConditionError> {
-        let seen = guard::check(text)?;
+        let known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner).get(text).cloned();
+        if let Some(condition) = known {
+            return Ok(condition);
+        }
+        let condition = Self::compile_anew(text)?;
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if compiled.len() >= MOST_COMPILED {
+            compiled.clear();
+        }
+        compiled.insert(Arc::clone(&condition.text), condition.clone());
+        Ok(condition)
+    }
+
+    fn compile_anew(text: &str) -> Result<Self, ConditionError> {
+        let called = guard::check(text)?;
         let parsed = catch_unwind(|| expr::compile(text))
             .map_err(|_| ConditionError::Syntax("the expression cannot be parsed".to_owned()))?;
         let program = parsed.map_err(|e| ConditionError::Syntax(e.to_string()))?;
-        let calls = |names: &[&str]| seen.iter().any(|name| names.contains(&name.as_str()));
+        let calls = |names: &[&str]| called.iter().any(|name| names.contains(&name.as_str()));
         Ok(Self {
-            text: text.to_owned(),
-            program,
+            text: text.into(),
+            program: Arc::new(program),
             handles_empty: calls(&["len", "default", "isNil"]),
             handles_nan: calls(&["isNaN"]),
         })
@@ -103,8 +126,7 @@ impl Condition {
         };
         let mut context = Context::default();
         context.insert("result", result);
-        let evaluated =
-            catch_unwind(AssertUnwindSafe(|| environment().run(&self.program, &context)));
+        let evaluated = catch_unwind(AssertUnwindSafe(|| ENVIRONMENT.run(&self.program, &context)));
         match evaluated {
             Ok(Ok(Value::Bool(holds))) => Ok(holds),
             Ok(Ok(other)) => Err(ConditionError::NotBool(type_name(&other))),
@@ -152,6 +174,9 @@ fn negated(operator: &'static str) -> &'static str {
         _ => "==",
     }
 }
+
+/// Argo's extra functions on top of the language's own, built once.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();

@@ -1,1 +1,0 @@
-//! Runs from start to verdict.
