@@ -35,6 +35,8 @@ pub struct Kind {
     pub storage_version: String,
     /// The definition that added it; `None` for built-in kinds.
     pub crd: Option<Arc<Value>>,
+    /// Answered at once and never stored, such as a SelfSubjectReview.
+    pub answered: bool,
 }
 
 /// Where a scale subresource reads and writes, as paths of field names.
@@ -85,9 +87,8 @@ type Row = (&'static str, &'static str, &'static str, &'static str, bool, &'stat
 type Flags = (&'static str, Generation);
 
 /// Group, version, plural, kind, namespaced, short names, (s = status, c = scale, a = category
-/// `all`; generation).
+/// `all`, r = answered, not stored; generation).
 const BUILT_IN: &[Row] = &[
-    ("", "v1", "bindings", "Binding", true, "", ("", G::None)),
     ("", "v1", "configmaps", "ConfigMap", true, "cm", ("", G::None)),
     ("", "v1", "endpoints", "Endpoints", true, "ep", ("", G::None)),
     ("", "v1", "events", "Event", true, "ev", ("", G::None)),
@@ -177,6 +178,24 @@ const BUILT_IN: &[Row] = &[
         true,
         "hpa",
         ("sa", G::None),
+    ),
+    (
+        "authentication.k8s.io",
+        "v1",
+        "selfsubjectreviews",
+        "SelfSubjectReview",
+        false,
+        "",
+        ("r", G::None),
+    ),
+    (
+        "authorization.k8s.io",
+        "v1",
+        "selfsubjectaccessreviews",
+        "SelfSubjectAccessReview",
+        false,
+        "",
+        ("r", G::None),
     ),
     ("batch", "v1", "cronjobs", "CronJob", true, "cj", ("sa", G::Spec)),
     ("batch", "v1", "jobs", "Job", true, "", ("sa", G::Spec)),
@@ -289,6 +308,7 @@ fn built_in(row: &Row) -> Kind {
         storage_version,
         key,
         crd: None,
+        answered: flags.contains('r'),
     }
 }
 
@@ -324,6 +344,7 @@ fn custom(crd: &Arc<Value>) -> Vec<Kind> {
             store: (group.to_owned(), plural.to_owned()),
             storage_version: format!("{group}/{storage}"),
             crd: Some(crd.clone()),
+            answered: false,
         })
         .collect()
 }

@@ -1,14 +1,17 @@
 //! The synchronous core: one [`Call`] in, one answer out, under one lock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    ApiStatus, Call, Change, Plugins, Refusable, ResourceKey, Verb, bootstrap, delete, kinds::Kind,
-    read, state::State, write,
+    ApiStatus, Call, Change, Faults, Log, Plugins, Refusable, ResourceKey, Verb, bootstrap, delete,
+    kinds::Kind, read, review, state::State, write,
 };
 use crate::clock::Clock;
 
@@ -23,6 +26,9 @@ pub(super) struct Inner {
     plugins: Plugins,
     state: Mutex<State>,
     latest: watch::Sender<u64>,
+    requests: AtomicU64,
+    faults: Faults,
+    log: Log,
 }
 
 /// One request being answered: what every handler needs.
@@ -57,7 +63,17 @@ impl ApiServer {
     pub fn with_plugins(clock: Arc<dyn Clock>, plugins: Plugins) -> Self {
         let (latest, _) = watch::channel(0);
         let state = Mutex::new(State::new());
-        let server = Self { inner: Arc::new(Inner { clock, plugins, state, latest }) };
+        let server = Self {
+            inner: Arc::new(Inner {
+                clock,
+                plugins,
+                state,
+                latest,
+                requests: AtomicU64::new(0),
+                faults: Faults::default(),
+                log: Log::default(),
+            }),
+        };
         bootstrap::fill(&server);
         server
     }
@@ -143,12 +159,31 @@ impl ApiServer {
         self.inner.clock.now()
     }
 
+    /// The faults of the edges.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.inner.faults
+    }
+
+    /// The log of requests that came over the edges.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.inner.log
+    }
+
+    pub(super) fn count_request(&self) -> u64 {
+        self.inner.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn dispatch(request: &mut Request<'_>, state: &mut State) -> Refusable<(Value, bool)> {
+    if request.kind.answered {
+        return review::answer(request);
+    }
     match request.call.verb {
         Verb::Get => Ok((read::get(request, state)?, false)),
         Verb::List => Ok((read::list(request, state)?, false)),

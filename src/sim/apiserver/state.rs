@@ -252,6 +252,11 @@ impl State {
         (rv >= self.compacted).then(|| self.history.range(from..))
     }
 
+    /// The oldest version from which a watch may start.
+    pub(super) fn oldest(&self) -> u64 {
+        self.compacted
+    }
+
     /// Forgets all changes, as compaction does.
     pub(super) fn compact(&mut self) {
         self.history.clear();

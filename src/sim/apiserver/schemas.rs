@@ -1,0 +1,313 @@
+//! Schemas of what is served. Those of built-in kinds come from `k8s-openapi`; what it does not
+//! say, how lists are merged, comes from `lists.txt`.
+
+use std::sync::OnceLock;
+
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1 as admission, apps::v1 as apps, autoscaling::v2 as autoscaling,
+        batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
+        discovery::v1 as discovery, events::v1 as events, networking::v1 as networking,
+        policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling,
+        storage::v1 as storage,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{
+    fields::{object_mut, text},
+    kinds::Kind,
+};
+
+const REFERENCE: &str = "#/components/schemas/";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// Every built-in type by its name, such as `io.k8s.api.core.v1.Pod`.
+fn types() -> &'static Map<String, Value> {
+    static TYPES: OnceLock<Map<String, Value>> = OnceLock::new();
+    TYPES.get_or_init(|| {
+        let mut generator = SchemaSettings::openapi3().into_generator();
+        register(&mut generator);
+        let mut types = generator.take_definitions(true);
+        decorate(&mut types);
+        types
+    })
+}
+
+fn register(generator: &mut SchemaGenerator) {
+    macro_rules! add {
+        ($($kind:ty),* $(,)?) => { $(generator.subschema_for::<$kind>();)* };
+    }
+    add!(
+        ObjectMeta,
+        core::ConfigMap,
+        core::Endpoints,
+        core::Event,
+        core::LimitRange,
+        core::Namespace,
+        core::Node,
+        core::PersistentVolume,
+        core::PersistentVolumeClaim,
+        core::Pod,
+        core::ResourceQuota,
+        core::Secret,
+        core::Service,
+        core::ServiceAccount,
+        admission::MutatingAdmissionPolicy,
+        admission::MutatingAdmissionPolicyBinding,
+        admission::MutatingWebhookConfiguration,
+        admission::ValidatingAdmissionPolicy,
+        admission::ValidatingAdmissionPolicyBinding,
+        admission::ValidatingWebhookConfiguration,
+        apiextensions::CustomResourceDefinition,
+        apps::ControllerRevision,
+        apps::DaemonSet,
+        apps::Deployment,
+        apps::ReplicaSet,
+        apps::StatefulSet,
+        autoscaling::HorizontalPodAutoscaler,
+        batch::CronJob,
+        batch::Job,
+        coordination::Lease,
+        discovery::EndpointSlice,
+        events::Event,
+        networking::Ingress,
+        networking::IngressClass,
+        networking::NetworkPolicy,
+        policy::PodDisruptionBudget,
+        rbac::ClusterRole,
+        rbac::ClusterRoleBinding,
+        rbac::Role,
+        rbac::RoleBinding,
+        scheduling::PriorityClass,
+        storage::StorageClass,
+    );
+}
+
+/// Writes `lists.txt` into the schemas, in the words of Kubernetes' OpenAPI.
+fn decorate(types: &mut Map<String, Value>) {
+    let names: Vec<String> = types.keys().cloned().collect();
+    for line in include_str!("lists.txt").lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some((short, rest)) = words.split_first() else { continue };
+        let suffix = format!(".{short}");
+        for name in names.iter().filter(|name| name.ends_with(&suffix)) {
+            let Some(schema) = types.get_mut(name) else { continue };
+            match *rest {
+                [] => {
+                    object_mut(schema).insert("x-kubernetes-map-type".into(), json!("atomic"));
+                }
+                [field, keys, merge_key, strategy] => {
+                    let field = &mut schema["properties"][field];
+                    if !field.is_null() {
+                        mark(object_mut(field), keys, merge_key, strategy);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn mark(field: &mut Map<String, Value>, keys: &str, merge_key: &str, strategy: &str) {
+    let mut set = |name: &str, value: Value| {
+        field.insert(format!("x-kubernetes-{name}"), value);
+    };
+    match keys {
+        "-" => {}
+        "set" => set("list-type", json!("set")),
+        "atomic" => set("map-type", json!("atomic")),
+        keys => {
+            set("list-type", json!("map"));
+            set("list-map-keys", json!(keys.split(',').collect::<Vec<_>>()));
+        }
+    }
+    if merge_key != "-" {
+        set("patch-merge-key", json!(merge_key));
+    }
+    if strategy != "-" {
+        set("patch-strategy", json!(strategy));
+    }
+}
+
+/// Name of the built-in type of a kind.
+fn type_of(kind: &Kind) -> Option<&'static str> {
+    let suffix = format!(".{}.{}", kind.key.version, kind.kind);
+    let group = kind.key.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+    let inner = format!(".{group}{suffix}");
+    types().keys().find(|name| name.ends_with(&inner)).map(String::as_str)
+}
+
+/// Adds the schema of a kind, and all that it refers to, to the components of a document; answers
+/// with its name.
+pub fn add(kind: &Kind, components: &mut Map<String, Value>) -> String {
+    if let Some(name) = type_of(kind) {
+        copy(name, components);
+        return name.to_owned();
+    }
+    let reversed: Vec<&str> = kind.key.group.split('.').rev().collect();
+    let name = format!("{}.{}.{}", reversed.join("."), kind.key.version, kind.kind);
+    let mut schema = match custom(kind) {
+        Some(schema) => schema.clone(),
+        None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+    };
+    let properties = object_mut(object_mut(&mut schema).entry("properties").or_insert(json!({})));
+    for word in ["apiVersion", "kind"] {
+        properties.insert(word.to_owned(), json!({"type": "string"}));
+    }
+    properties.insert(
+        "metadata".into(),
+        json!({"allOf": [{"$ref": format!("{REFERENCE}{OBJECT_META}")}]}),
+    );
+    copy(OBJECT_META, components);
+    components.insert(name.clone(), schema);
+    name
+}
+
+fn copy(name: &str, components: &mut Map<String, Value>) {
+    let Some(schema) = types().get(name) else { return };
+    if components.contains_key(name) {
+        return;
+    }
+    components.insert(name.to_owned(), schema.clone());
+    let mut names = Vec::new();
+    references(schema, &mut names);
+    for name in names {
+        copy(&name, components);
+    }
+}
+
+fn references(value: &Value, names: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            let name = fields.get("$ref").and_then(|r| text(r).strip_prefix(REFERENCE));
+            names.extend(name.map(str::to_owned));
+            fields.values().for_each(|value| references(value, names));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn custom(kind: &Kind) -> Option<&Value> {
+    let versions = kind.crd.as_ref()?["spec"]["versions"].as_array()?;
+    let version = versions.iter().find(|v| text(&v["name"]) == kind.key.version)?;
+    Some(&version["schema"]["openAPIV3Schema"]).filter(|schema| schema.is_object())
+}
+
+/// How a list is merged by server-side apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum List<'a> {
+    /// As one value.
+    Atomic,
+    /// As a set of scalars.
+    Set,
+    /// By these keys of its items.
+    Map(Vec<&'a str>),
+}
+
+/// The schema of one place in an object; places without one merge as their JSON suggests.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema<'a> {
+    /// The node as it stands where it is used.
+    outer: &'a Value,
+    /// What it refers to.
+    inner: &'a Value,
+    root: bool,
+}
+
+const NO_SCHEMA: &Value = &Value::Null;
+
+impl<'a> Schema<'a> {
+    /// The schema of a kind.
+    #[must_use]
+    pub fn of(kind: &'a Kind) -> Self {
+        let node = match type_of(kind) {
+            Some(name) => types().get(name),
+            None => custom(kind),
+        };
+        let node = node.unwrap_or(NO_SCHEMA);
+        Self { outer: node, inner: node, root: true }
+    }
+
+    fn at(outer: &'a Value) -> Self {
+        let reference = match &outer["$ref"] {
+            Value::Null => &outer["allOf"][0]["$ref"],
+            reference => reference,
+        };
+        let name = text(reference).strip_prefix(REFERENCE);
+        let inner = name.and_then(|name| types().get(name)).unwrap_or(outer);
+        Self { outer, inner, root: false }
+    }
+
+    /// The schema of a field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Self {
+        if self.root && name == "metadata" {
+            let node = types().get(OBJECT_META).unwrap_or(NO_SCHEMA);
+            return Self { outer: node, inner: node, root: false };
+        }
+        match self.inner["properties"].get(name) {
+            Some(node) => Self::at(node),
+            None => Self::at(&self.inner["additionalProperties"]),
+        }
+    }
+
+    /// The schema of a list's items.
+    #[must_use]
+    pub fn items(&self) -> Self {
+        Self::at(&self.inner["items"])
+    }
+
+    fn extension(&self, name: &str) -> &'a Value {
+        match &self.outer[name] {
+            Value::Null => &self.inner[name],
+            given => given,
+        }
+    }
+
+    /// How the list is merged.
+    #[must_use]
+    pub fn list(&self) -> List<'a> {
+        match text(self.extension("x-kubernetes-list-type")) {
+            "set" => List::Set,
+            "map" => {
+                let keys = self.extension("x-kubernetes-list-map-keys").as_array();
+                List::Map(keys.into_iter().flatten().map(text).collect())
+            }
+            _ => List::Atomic,
+        }
+    }
+
+    /// True for an object or map that is merged as one value.
+    #[must_use]
+    pub fn is_atomic(&self) -> bool {
+        self.extension("x-kubernetes-map-type") == "atomic"
+    }
+
+    /// The key of a strategic merge.
+    #[must_use]
+    pub fn merge_key(&self) -> Option<&'a str> {
+        self.extension("x-kubernetes-patch-merge-key").as_str()
+    }
+
+    /// True if a strategic merge has this strategy here.
+    #[must_use]
+    pub fn has_strategy(&self, strategy: &str) -> bool {
+        let given = text(self.extension("x-kubernetes-patch-strategy"));
+        given.split(',').any(|one| one == strategy)
+    }
+
+    /// The default of a key that an item may leave out.
+    #[must_use]
+    pub fn default_of(&self, key: &str) -> Option<Value> {
+        match self.inner["properties"][key].get("default") {
+            Some(given) => Some(given.clone()),
+            None if key == "protocol" => Some(json!("TCP")),
+            None => None,
+        }
+    }
+}
