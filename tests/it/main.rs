@@ -9,4 +9,5 @@
 
 mod controlplane;
 mod crds;
+mod kubectl;
 mod prometheus;

@@ -8,15 +8,18 @@
 //! It refuses: protobuf bodies, conversion between versions (only `apiVersion` changes), role-based
 //! access (everybody may do everything).
 
+mod apply;
 mod bootstrap;
 mod call;
 mod delete;
 mod direct;
 mod discovery;
 mod fields;
+mod fieldset;
 mod http;
 mod jsonpath;
 mod kinds;
+mod managed;
 mod openapi;
 mod patch;
 mod plugins;
@@ -29,6 +32,7 @@ mod selector;
 mod server;
 mod state;
 mod status;
+mod strategic;
 mod table;
 mod users;
 mod view;

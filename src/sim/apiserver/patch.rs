@@ -1,22 +1,40 @@
-//! From a stored object and a patch to the wanted object. Server-side apply is in `apply`.
+//! From a stored object and a patch to the wanted object. Server-side apply is in `managed`.
 
 use serde_json::{Map, Value};
 
-use super::{ApiStatus, Cause, PatchType, Refusable, fields::meta, kinds::Kind};
+use super::{
+    ApiStatus, Cause, PatchType, Refusable, fields::meta, kinds::Kind, schemas::Schema, strategic,
+};
 
-/// The object with the patch applied.
-pub fn apply(how: PatchType, kind: &Kind, old: &Value, patch: &Value) -> Refusable<Value> {
+/// The object with the patch applied. What is applied to a Scale is merged: it has no lists.
+pub fn apply(
+    how: PatchType,
+    kind: &Kind,
+    schema: Schema<'_>,
+    old: &Value,
+    patch: &Value,
+) -> Refusable<Value> {
     match how {
         PatchType::Json => json(kind, old, patch),
-        PatchType::Merge | PatchType::Strategic => {
-            if !patch.is_object() {
-                return Err(ApiStatus::bad_request("the patch is not an object"));
-            }
+        PatchType::Strategic if kind.crd.is_some() => {
+            let message = "the body of the request was in an unknown format - accepted media types \
+                           include: application/json-patch+json, application/merge-patch+json, \
+                           application/apply-patch+yaml";
+            Err(ApiStatus::new(415, "UnsupportedMediaType", message))
+        }
+        PatchType::Merge | PatchType::Strategic | PatchType::Apply if !patch.is_object() => {
+            Err(ApiStatus::bad_request("the patch is not an object"))
+        }
+        PatchType::Strategic => {
+            let mut new = old.clone();
+            strategic::merge(&mut new, patch, schema);
+            Ok(new)
+        }
+        PatchType::Merge | PatchType::Apply => {
             let mut new = old.clone();
             merge(&mut new, patch);
             Ok(new)
         }
-        PatchType::Apply => Err(ApiStatus::bad_request("apply does not patch")),
     }
 }
 

@@ -233,6 +233,12 @@ impl<'a> Schema<'a> {
         Self { outer: node, inner: node, root: true }
     }
 
+    /// No schema: everything merges as its JSON suggests.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { outer: NO_SCHEMA, inner: NO_SCHEMA, root: false }
+    }
+
     fn at(outer: &'a Value) -> Self {
         let reference = match &outer["$ref"] {
             Value::Null => &outer["allOf"][0]["$ref"],

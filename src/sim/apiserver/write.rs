@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    ApiStatus, Cause, FieldValidation, Operation, PatchType, Reader, Refusable, Write, delete,
+    ApiStatus, Cause, FieldValidation, Operation, PatchType, Reader, Refusable, Verb, Write,
+    delete,
     fields::{meta, meta_mut, object_mut, text},
     kinds::Kind,
-    patch, prepare, scale,
+    managed, patch, prepare, scale,
+    schemas::Schema,
     server::Request,
     state::State,
     users, view,
@@ -63,18 +65,51 @@ pub fn patch(
     if request.call.subresource.as_deref() == Some("scale") {
         let changed = change(request, state, |kind, old| {
             let shown = scale::of(kind, old)?;
-            let wanted = patch::apply(how, kind, &shown, &body)?;
+            let wanted = patch::apply(how, kind, Schema::none(), &shown, &body)?;
             guard(kind, old, &wanted)?;
             scale::set(kind, old, &wanted)
         })?;
         return Ok((changed, false));
     }
+    if how == PatchType::Apply {
+        return apply(request, state);
+    }
     let changed = change(request, state, |kind, old| {
-        let wanted = patch::apply(how, kind, old, &body)?;
+        let wanted = patch::apply(how, kind, Schema::of(kind), old, &body)?;
         guard(kind, old, &wanted)?;
         Ok(wanted)
     })?;
     Ok((changed, false))
+}
+
+/// PATCH by server-side apply: creates what is not there.
+fn apply(request: &mut Request<'_>, state: &mut State) -> Refusable<(Value, bool)> {
+    let (call, now) = (request.call, request.now);
+    managed::check_apply(call)?;
+    let body = decode(request, call.body.clone())?;
+    let name = call.name.as_deref().unwrap_or_default();
+    let namespace = call.namespace.as_deref().unwrap_or_default();
+    let kind = request.kind.clone();
+    if state.stored(&kind, namespace, name).is_some() || call.subresource.is_some() {
+        let changed = change(request, state, |kind, old| {
+            guard(kind, old, &body)?;
+            let mut body = body;
+            meta_mut(&mut body).remove("resourceVersion");
+            managed::applied(call, kind, Some(old), &body, now)
+        })?;
+        return Ok((changed, false));
+    }
+    if !meta(&body, "uid").is_empty() {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {}, and no existing object was found",
+            meta(&body, "uid")
+        );
+        return Err(ApiStatus::conflict(&kind, name, &why));
+    }
+    let mut object = managed::applied(call, &kind, None, &body, now)?;
+    meta_mut(&mut object).insert("name".into(), json!(name));
+    prepare::place(&kind, &mut object, namespace)?;
+    Ok((insert(request, state, object)?, true))
 }
 
 /// Reads a body as an object of the request's kind.
@@ -157,7 +192,9 @@ pub(super) fn change(
     } else if kind.status && subresource.is_none() {
         prepare::keep_status(&kind, &old, &mut new);
     }
-    if subresource != Some("scale") {
+    if subresource == Some("scale") {
+        managed::update(call, &kind, Some(&old), &mut new, request.now);
+    } else {
         admit(request, state, Some(&old), &mut new)?;
         prepare::keep_identity(&old, &mut new);
     }
@@ -225,6 +262,9 @@ fn admit(
         return Err(ApiStatus::bad_request(message));
     }
     (request.plugins.default)(&write, object);
+    if request.call.verb != Verb::Patch(PatchType::Apply) {
+        managed::update(request.call, &kind, old, object, request.now);
+    }
     (request.plugins.mutate)(&write, object)?;
     (request.plugins.default)(&write, object);
     if request.call.options.field_validation == FieldValidation::Warn {

@@ -1,8 +1,11 @@
 //! The server behind a socket: plain HTTP/1.1, bearer tokens, a kubeconfig to go with it.
+//!
+//! kubectl sends no credentials over plain HTTP, so a token may also stand at the front of the path:
+//! `/token/TOKEN/api/v1/...`. The kubeconfig's server URL has it there.
 
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc};
 
-use http::{Request, Response, header};
+use http::{Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
@@ -55,14 +58,30 @@ impl ApiServer {
 async fn answer(
     server: ApiServer,
     tokens: Arc<Tokens>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
-    let token = request.headers().get(header::AUTHORIZATION);
-    let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let Some(user) = token.and_then(|token| tokens.get(token)) else {
-        return Ok(unauthorized());
+    let token = match take_token(request.uri()) {
+        Some((token, rest)) => {
+            *request.uri_mut() = rest.parse()?;
+            token
+        }
+        None => {
+            let header = request.headers().get(header::AUTHORIZATION);
+            let token = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+            token.unwrap_or_default().to_owned()
+        }
     };
-    server.service(user).call(request).await
+    match tokens.get(&token) {
+        Some(user) => server.service(user).call(request).await,
+        None => Ok(unauthorized()),
+    }
+}
+
+/// The token at the front of a path, and the path and query without it.
+fn take_token(uri: &Uri) -> Option<(String, String)> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix("/token/")?;
+    let (token, rest) = rest.split_once('/')?;
+    Some((token.to_owned(), format!("/{rest}")))
 }
 
 /// A kubeconfig for a served server: one cluster, one user, the namespace `default`.
@@ -70,7 +89,7 @@ async fn answer(
 pub fn kubeconfig(address: SocketAddr, token: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: sluice\n\
-         clusters:\n- name: sluice\n  cluster:\n    server: \"http://{address}\"\n\
+         clusters:\n- name: sluice\n  cluster:\n    server: \"http://{address}/token/{token}\"\n\
          users:\n- name: sluice\n  user:\n    token: \"{token}\"\n\
          contexts:\n- name: sluice\n  context:\n    cluster: sluice\n    user: sluice\n    \
          namespace: default\n"

@@ -1,0 +1,130 @@
+//! Server-side apply: merging an applied configuration, and taking away what a manager gives up.
+
+use serde_json::{Map, Value};
+
+use super::{
+    fields::object_mut,
+    fieldset::{FieldSet, Path, children, element_of},
+    schemas::{List, Schema},
+};
+
+/// The live object with the applied configuration merged in.
+pub fn merge(live: &mut Value, applied: &Value, schema: Schema<'_>) {
+    match applied {
+        Value::Object(fields) if !schema.is_atomic() => {
+            let live = object_mut(live);
+            for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+                let target = live.entry(name.clone()).or_insert(Value::Null);
+                merge(target, value, schema.field(name));
+            }
+        }
+        Value::Array(items) => match schema.list() {
+            List::Atomic => *live = applied.clone(),
+            List::Set => {
+                let list = list_mut(live);
+                for item in items {
+                    if !list.contains(item) {
+                        list.push(item.clone());
+                    }
+                }
+            }
+            List::Map(keys) => {
+                let before = std::mem::take(list_mut(live));
+                *live = Value::Array(merge_list(before, items, &keys, schema));
+            }
+        },
+        _ => *live = applied.clone(),
+    }
+}
+
+fn list_mut(value: &mut Value) -> &mut Vec<Value> {
+    if !value.is_array() {
+        *value = Value::Array(Vec::new());
+    }
+    value.as_array_mut().expect("it was just made a list")
+}
+
+/// Items in the applied order; those that only the live list has stay before the same neighbour.
+fn merge_list(
+    live: Vec<Value>,
+    applied: &[Value],
+    keys: &[&str],
+    schema: Schema<'_>,
+) -> Vec<Value> {
+    let identity = |item: &Value| element_of(item, keys, schema);
+    let wanted: Vec<String> = applied.iter().map(identity).collect();
+    let mut rest: Vec<(String, Value)> =
+        live.into_iter().map(|item| (identity(&item), item)).collect();
+    let mut result = Vec::new();
+    for (id, item) in wanted.iter().zip(applied) {
+        let mut merged = Value::Object(Map::new());
+        if let Some(at) = rest.iter().position(|(other, _)| other == id) {
+            let mut kept = Vec::new();
+            for (other, value) in rest.drain(..=at) {
+                if other == *id {
+                    merged = value;
+                } else if wanted.contains(&other) {
+                    kept.push((other, value));
+                } else {
+                    result.push(value);
+                }
+            }
+            kept.append(&mut rest);
+            rest = kept;
+        }
+        merge(&mut merged, item, schema.items());
+        result.push(merged);
+    }
+    result.extend(rest.into_iter().map(|(_, value)| value));
+    result
+}
+
+/// Takes the given paths out of an object, unless somebody else owns them or something below.
+pub fn give_up(object: &mut Value, paths: &[Path], others: &FieldSet, schema: Schema<'_>) {
+    for path in paths.iter().filter(|path| !others.touches(path)) {
+        remove(object, path, schema);
+    }
+}
+
+/// Removes the value at a path, and what is empty without it.
+fn remove(value: &mut Value, path: &[String], schema: Schema<'_>) {
+    let [element, rest @ ..] = path else { return };
+    match value {
+        Value::Object(fields) => {
+            let name = element.strip_prefix("f:").unwrap_or(element);
+            if rest.is_empty() {
+                fields.remove(name);
+            } else if let Some(child) = fields.get_mut(name) {
+                remove(child, rest, schema.field(name));
+                if is_empty(child) {
+                    fields.remove(name);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let whole = Value::Array(items.clone());
+            let elements = children(&whole, schema).unwrap_or_default();
+            let at = elements.iter().position(|(other, _, _)| other == element);
+            match at {
+                Some(at) if rest.is_empty() => {
+                    items.remove(at);
+                }
+                Some(at) => {
+                    if let Some(item) = items.get_mut(at) {
+                        remove(item, rest, schema.items());
+                    }
+                }
+                None => {}
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
