@@ -3,8 +3,6 @@
 //!
 //! The real one is `$PROMETHEUS`, else `prometheus` on the PATH; its version decides the dialect.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails the test")]
-
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
