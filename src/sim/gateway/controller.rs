@@ -35,12 +35,12 @@ impl Controller {
     }
 
     /// Catches up with the server: a new view if anything it reads has changed, and the statuses
-    /// that follow from it.
+    /// that follow from it. True if a status was written.
     ///
     /// # Errors
     /// A status that the server refused for another reason than a concurrent delete; the next call
     /// tries again.
-    pub fn sync(&mut self) -> Result<(), Box<ApiStatus>> {
+    pub fn sync(&mut self) -> Result<bool, Box<ApiStatus>> {
         let now = self.server.resource_version();
         let is_due = match self.seen {
             None => true,
@@ -48,13 +48,13 @@ impl Controller {
         };
         if !is_due {
             self.seen = Some(now);
-            return Ok(());
+            return Ok(false);
         }
         let objects = Objects::read(&self.server);
         self.view = Arc::new(View::new(&objects));
         self.write_statuses(&objects)?;
         self.seen = Some(now);
-        Ok(())
+        Ok(self.server.resource_version() != now)
     }
 
     fn write_statuses(&self, objects: &Objects) -> Result<(), Box<ApiStatus>> {

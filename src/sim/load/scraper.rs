@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,12 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
+use crate::sim::apiserver::{ApiServer, ResourceKey};
+use crate::sim::promql::api::SharedTsdb;
 use crate::sim::promql::{Labels, Tsdb, parse_exposition, stale_marker};
 
 /// The `job` of every pod.
@@ -113,6 +119,31 @@ fn labelled(mut labels: Labels, target: &BTreeMap<String, String>) -> Labels {
         labels.set(name, value);
     }
     labels
+}
+
+/// Scrapes every ready pod of `server` once per `interval` until `stop`.
+pub(super) async fn scrape_regularly(
+    server: ApiServer,
+    db: SharedTsdb,
+    clock: Arc<dyn Clock>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    let mut scraper = Scraper::default();
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let at_ms = clock.now().as_millisecond();
+        let pods = server.list(&ResourceKey::PODS, None);
+        let targets = pods.iter().filter_map(|pod| Target::of(pod)).collect();
+        let pages = scrape_over_http(targets, interval).await;
+        let mut db = db.write().unwrap_or_else(PoisonError::into_inner);
+        scraper.store(&mut db, &pages, at_ms);
+    }
 }
 
 /// Fetches the page of every target at the same time, each within `timeout`.

@@ -6,18 +6,23 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::clock::SimClock;
+use crate::clock::{Clock, SimClock, SystemClock};
 use crate::sim::apiserver::{ApiServer, ResourceKey};
+use crate::sim::controllers::Controllers;
 use crate::sim::gateway::{Controller, Gateway, definitions};
+use crate::sim::kubelet::{self, Nodes, settle};
 use crate::sim::pods::{Behaviours, PodServers};
-use crate::sim::promql::{Engine, Tsdb, Value as Answer};
+use crate::sim::promql::{Engine, Tsdb, TsdbSource, Value as Answer};
 
 const ROUTES: ResourceKey = ResourceKey::of("gateway.networking.k8s.io", "v1", "httproutes");
 
 /// A cluster without controllers: the tests write what those would.
 fn cluster(weights: (u32, u32)) -> ApiServer {
-    let start = "2026-01-01T00:00:00Z".parse().unwrap();
-    let server = ApiServer::new(Arc::new(SimClock::at(start)));
+    cluster_at(Arc::new(SimClock::at("2026-01-01T00:00:00Z".parse().unwrap())), weights)
+}
+
+fn cluster_at(clock: Arc<dyn Clock>, weights: (u32, u32)) -> ApiServer {
+    let server = ApiServer::new(clock);
     let mut objects = definitions();
     let gateway = "gateway.networking.k8s.io/v1";
     let backend = |name, weight| json!({"name": name, "port": 80, "weight": weight});
@@ -279,4 +284,93 @@ fn virtual_time_gives_the_same_split_and_the_same_metrics() {
     controller.sync().unwrap();
     traffic.tick(&controller.view(), &pods, 10.0);
     assert!(traffic.outcomes().failed_elsewhere > 0, "a share without a Service gets 500");
+}
+
+/// A Deployment of three pods behind the Service `web`, run by the cluster's own controllers.
+fn deployment(image: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": image, "ports": [{"name": "http", "containerPort": 8080}]}]}}}})
+}
+
+fn select_pods(server: &ApiServer) {
+    let patch = json!({"spec": {"selector": {"app": "web"}}});
+    server.patch_merge("test", &ResourceKey::SERVICES, "default", "web", patch).unwrap();
+}
+
+fn number(db: &crate::sim::promql::api::SharedTsdb, query: &str, at_ms: i64) -> f64 {
+    let db = db.read().unwrap();
+    match Engine::default().instant(&db, query, at_ms).unwrap() {
+        Answer::Vector(found) => found.first().map_or(f64::NAN, |s| s.value),
+        other => panic!("not a vector: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_serves_real_requests_from_the_moment_its_pods_are_ready() {
+    let server = cluster((100, 0));
+    select_pods(&server);
+    let options = PlaneOptions {
+        scrape_every: jiff::SignedDuration::from_millis(20),
+        ..PlaneOptions::new("shop.test", 400.0)
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let plane = DataPlane::start(server.clone(), clock, options, any, any).await.unwrap();
+    let mut nodes = Nodes::new(server.clone(), 2, kubelet::Behaviours::default())
+        .with_addresses(plane.addresses());
+    let mut controllers = Controllers::new(server.clone());
+    server.create("test", deployment("web:v1-errors-0-latency-1ms")).unwrap();
+    assert!(settle(&mut controllers, &mut nodes));
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    plane.start_load();
+    while plane.outcomes().total < 100 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let outcomes = plane.outcomes();
+    assert_eq!(answered(&outcomes, "v1-errors-0-latency-1ms"), outcomes.total);
+    let counted = "sum(http_requests_total{namespace=\"default\", app=\"web\", code=\"200\"})";
+    let now = || SystemClock.now().as_millisecond();
+    while number(&plane.db(), counted, now()).max(0.0) < 100.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(number(&plane.db(), "count(up == 1)", now()), 3.0);
+    assert_eq!(plane.seen().pods.len(), 3);
+}
+
+#[test]
+fn a_release_in_virtual_time_shows_in_the_metrics_and_repeats_itself() {
+    let run = || {
+        let start = "2026-01-01T00:00:00Z".parse().unwrap();
+        let clock = Arc::new(SimClock::at(start));
+        let server = cluster_at(clock.clone(), (100, 0));
+        select_pods(&server);
+        let mut nodes = Nodes::new(server.clone(), 2, kubelet::Behaviours::default());
+        let mut controllers = Controllers::new(server.clone());
+        let mut plane = VirtualPlane::new(server.clone(), PlaneOptions::new("shop.test", 100.0));
+        let source = TsdbSource::new(Engine::default(), plane.db(), clock.clone());
+        let query = r#"sum(rate(http_requests_total{code=~"5.."}[1m])) / sum(rate(http_requests_total[1m]))"#;
+        let mut ratios = Vec::new();
+        server.create("test", deployment("web:v1-errors-1")).unwrap();
+        for second in 0..240 {
+            if second == 120 {
+                server.update("test", deployment("web:v2-errors-30")).unwrap();
+            }
+            while settle(&mut controllers, &mut nodes) && plane.sync().unwrap() {}
+            clock.advance(jiff::SignedDuration::from_secs(1));
+            plane.advance(clock.now());
+            if second % 110 == 109 {
+                ratios.push(source.ask(query).unwrap().single().unwrap());
+            }
+        }
+        (ratios, plane.outcomes().clone())
+    };
+    let (ratios, outcomes) = run();
+    assert_eq!((outcomes.total, outcomes.failed_elsewhere), (24_000, 0));
+    // 6,000 requests a minute: 1 % and 30 % within five standard deviations of a binomial.
+    assert!((0.003..0.017).contains(&ratios[0]) && (0.27..0.33).contains(&ratios[1]), "{ratios:?}");
+    assert_eq!(run(), (ratios, outcomes));
 }

@@ -17,11 +17,13 @@ mod functions;
 mod histogram;
 mod labels;
 mod over_time;
+mod source;
 mod tsdb;
 
 pub use eval::{Dialect, Engine, QueryError, Sample, Series, Value};
 pub use exposition::{Exposed, ExpositionError, parse_exposition};
 pub use labels::Labels;
+pub use source::TsdbSource;
 pub use tsdb::{Point, Tsdb, TsdbError, is_stale, stale_marker};
 
 #[cfg(test)]

@@ -123,3 +123,31 @@ fn the_http_answers_have_prometheus_shape() {
     assert_eq!(ask("/api/v1/labels", "").body["data"].to_string(), r#"["__name__","code"]"#);
     assert_eq!(ask("/nothing", "").status, 404);
 }
+
+#[tokio::test]
+async fn the_router_reads_forms_and_query_strings_and_says_ready() {
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    let clock = crate::clock::SimClock::at(jiff::Timestamp::from_second(30).unwrap());
+    let db = std::sync::Arc::new(std::sync::RwLock::new(two_codes()));
+    let router = api::router(Engine::default(), db, std::sync::Arc::new(clock));
+    let ask = async |method: &str, uri: &str, body: &'static str| {
+        let request = http::Request::builder().method(method).uri(uri);
+        let request = request.body(axum::body::Body::from(body)).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.into_body().collect().await.unwrap().to_bytes())
+    };
+    let value = |body: &[u8]| {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        body["data"]["result"][0]["value"][1].clone()
+    };
+    let (status, body) = ask("GET", "/api/v1/query?query=sum%28requests_total%29", "").await;
+    assert_eq!((status, value(&body)), (200, json!("300")));
+    let (status, body) = ask("POST", "/api/v1/query", "query=max(requests_total)").await;
+    assert_eq!((status, value(&body)), (200, json!("270")));
+    assert_eq!(ask("GET", "/-/ready", "").await.0, 200);
+    assert_eq!(ask("PUT", "/api/v1/query", "").await.0, 405);
+    assert_eq!(ask("POST", "/api/v1/query", "query=sum(").await.0, 400);
+}
