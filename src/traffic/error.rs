@@ -100,6 +100,30 @@ pub enum RouteError {
         /// The step's value.
         wanted: String,
     },
+    /// A narrower path would be rewritten to something else.
+    #[error(
+        "{path}: the rule replaces its path prefix, so the step cannot match the path {wanted} in \
+         it; match on a header, a cookie, a query parameter or the method"
+    )]
+    PrefixRewritten {
+        /// Where.
+        path: String,
+        /// The step's path.
+        wanted: String,
+    },
+    /// A longer path wins over a rule that takes some of its requests.
+    #[error(
+        "{path}: with the step's path {wanted} it would take requests from {other}, which matches \
+         some of them; match on a header, a cookie, a query parameter or the method"
+    )]
+    Overtakes {
+        /// Where.
+        path: String,
+        /// The step's path.
+        wanted: String,
+        /// The other rule.
+        other: String,
+    },
     /// No rule of the route can ever receive such a request.
     #[error(
         "{route}: none of the step's matches can hold in a rule that sends to Service {service}; \

@@ -65,20 +65,19 @@ pub fn apply_route(
     if split.is_stable() {
         return Ok((edited, notes));
     }
-    let edit = Edit { arms: &arms, pair, split, grpc: is_grpc(route) };
+    let clean = rules(&edited);
+    let edit = Edit { arms: &arms, pair, split, rules: clean, grpc: is_grpc(route) };
     let mut out = Vec::new();
     let mut match_rules = 0_usize;
-    for (i, rule) in rules(&edited).iter().enumerate() {
+    for (i, rule) in clean.iter().enumerate() {
         if !in_scope(rule, &arms, rule_name) {
             out.push(rule.clone());
             continue;
         }
-        let path = format!("spec.rules[{i}]");
-        if let Some(ours) = edit.match_rule(rule, &path)? {
-            match_rules += 1;
-            out.push(ours);
-        }
-        out.push(edit.split_rule(rule, &path)?);
+        let ours = edit.match_rules(rule, i)?;
+        match_rules += ours.len();
+        out.extend(ours);
+        out.push(edit.split_rule(rule, i)?);
     }
     if match_rules == 0 && !split.matches.is_empty() {
         return Err(RouteError::NobodyMatches {
@@ -175,40 +174,53 @@ struct Edit<'a> {
     arms: &'a Arms<'a>,
     pair: &'a ServicePair,
     split: &'a Split,
+    rules: &'a [Value],
     grpc: bool,
 }
 
 impl Edit<'_> {
-    /// The rule for matching requests that goes before the user's, or none when no such request can
-    /// reach the user's rule, or the rule gives the service nothing.
-    fn match_rule(&self, rule: &Value, path: &str) -> Result<Option<Value>, RouteError> {
+    /// The rules for matching requests that go before the user's: one, or one for each match where
+    /// the API allows a rule no more. None when no such request can reach the user's rule, or the
+    /// rule gives the service nothing.
+    fn match_rules(&self, rule: &Value, index: usize) -> Result<Vec<Value>, RouteError> {
         let stable = backends(rule).iter().filter(|b| self.arms.is_stable(b) && weight(b) > 0);
         let canary: Vec<Value> = stable.map(|b| canary_ref(b, &self.pair.canary, None)).collect();
         if self.split.matches.is_empty() || canary.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let matches = combined(rule, &self.split.matches, self.grpc, path)?;
-        if matches.is_empty() {
-            return Ok(None);
+        let matches = combined(self.rules, index, &self.split.matches, self.grpc)?;
+        let of_matches = |matches: Vec<Value>| {
+            let mut ours = rule.clone();
+            // Names are unique in a route, and many CRDs have none: ours is told by its backends.
+            unset(&mut ours, "name");
+            set(&mut ours, "matches", Value::Array(matches));
+            set(&mut ours, "backendRefs", Value::Array(canary.clone()));
+            if let Some(headers) = &self.split.headers {
+                set(&mut ours, "filters", Value::Array(with_headers(filters(rule), headers)));
+            }
+            ours
+        };
+        if !rewrites_prefix(rule) {
+            let one = (!matches.is_empty()).then(|| of_matches(matches));
+            return Ok(one.into_iter().collect());
         }
-        let mut ours = rule.clone();
-        // Names are unique in a route, and older CRDs have none: ours is told by its backends.
-        unset(&mut ours, "name");
-        set(&mut ours, "matches", Value::Array(matches));
-        set(&mut ours, "backendRefs", Value::Array(canary));
-        if let Some(headers) = &self.split.headers {
-            set(&mut ours, "filters", Value::Array(with_headers(filters(rule), headers)));
+        let own = rule.pointer("/matches/0/path/value");
+        if let Some(narrow) = matches.iter().find(|m| m.pointer("/path/value") != own) {
+            let wanted = narrow.pointer("/path/value").unwrap_or(&Value::Null).to_string();
+            let path = format!("spec.rules[{index}]");
+            return Err(RouteError::PrefixRewritten { path, wanted });
         }
-        Ok(Some(ours))
+        Ok(matches.into_iter().map(|one| of_matches(vec![one])).collect())
     }
 
-    fn split_rule(&self, rule: &Value, path: &str) -> Result<Value, RouteError> {
+    fn split_rule(&self, rule: &Value, index: usize) -> Result<Value, RouteError> {
         let mut out = rule.clone();
         let Split { weight, matches: _, headers, mirror: copied } = self.split;
         let (service, headers) = (self.pair.canary.as_str(), headers.as_ref());
         if let Some(percent) = *weight {
             let share = CanaryShare { service, percent, headers };
-            let split = weights::split(backends(rule), self.arms, &share, path)?;
+            let path = format!("spec.rules[{index}]");
+            let split = weights::split(backends(rule), self.arms, &share, &path)?;
             set(&mut out, "backendRefs", Value::Array(split));
         }
         let stable = backends(rule).iter().find(|b| self.arms.is_stable(b));
@@ -301,6 +313,16 @@ fn check_percentages(split: &Split) -> Result<(), RouteError> {
         }
     }
     Ok(())
+}
+
+/// True when the rule replaces the path prefix that it matched: then the API wants exactly one match
+/// in it, and a longer prefix would be replaced by the same text.
+fn rewrites_prefix(rule: &Value) -> bool {
+    let inner = backends(rule).iter().flat_map(filters);
+    filters(rule)
+        .iter()
+        .chain(inner)
+        .any(|f| f.pointer("/urlRewrite/path/replacePrefixMatch").is_some())
 }
 
 fn in_scope(rule: &Value, arms: &Arms, rule_name: Option<&str>) -> bool {

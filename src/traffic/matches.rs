@@ -15,20 +15,16 @@ const COOKIES: usize = 3;
 /// The matches of a canary rule: each of the rule's own combined with each of the step's, without
 /// those that can never hold.
 pub(super) fn combined(
-    rule: &Value,
+    rules: &[Value],
+    index: usize,
     wanted: &[HttpMatch],
     grpc: bool,
-    path: &str,
 ) -> Result<Vec<Value>, RouteError> {
-    let whole = [json!({})];
-    let own = match list(rule.get("matches")) {
-        [] => &whole[..],
-        own => own,
-    };
     let mut out = Vec::new();
-    for (i, user) in own.iter().enumerate() {
+    for (i, user) in own_matches(rules.get(index)).iter().enumerate() {
         for (j, step) in wanted.iter().enumerate() {
-            let at = At { grpc, rule: format!("{path}.matches[{i}]"), step: j };
+            let rule = format!("spec.rules[{index}].matches[{i}]");
+            let at = At { grpc, rules, index, rule, step: j };
             if let Some(both) = combine(user, step, &at)?
                 && !out.contains(&both)
             {
@@ -39,13 +35,23 @@ pub(super) fn combined(
     Ok(out)
 }
 
-struct At {
+/// A rule without matches has one that matches everything.
+fn own_matches(rule: Option<&Value>) -> Vec<Value> {
+    match list(rule.and_then(|r| r.get("matches"))) {
+        [] => vec![json!({})],
+        own => own.to_vec(),
+    }
+}
+
+struct At<'a> {
     grpc: bool,
+    rules: &'a [Value],
+    index: usize,
     rule: String,
     step: usize,
 }
 
-impl At {
+impl At<'_> {
     fn step(&self) -> String {
         format!("matches[{}]", self.step)
     }
@@ -98,21 +104,14 @@ fn combine(user: &Value, step: &HttpMatch, at: &At) -> Result<Option<Value>, Rou
 }
 
 fn combine_path(user: &Value, step: &HttpMatch, at: &At) -> Result<Option<Value>, RouteError> {
-    let text = |pointer: &str| user.pointer(pointer).and_then(Value::as_str);
-    let own = Path {
-        kind: match text("/path/type") {
-            Some("Exact") => PathMatchType::Exact,
-            Some("RegularExpression") => PathMatchType::RegularExpression,
-            _ => PathMatchType::PathPrefix,
-        },
-        value: text("/path/value").unwrap_or("/").to_owned(),
-    };
+    let own = own_path(user);
     let path = step.path.clone().unwrap_or_default();
     let wanted = Path {
         kind: path.type_.unwrap_or_default(),
         value: path.value.unwrap_or_else(|| "/".to_owned()),
     };
     match meet(&own, &wanted) {
+        Meet::At(both) if belongs_to_another(&own, &both, at)? => Ok(None),
         Meet::At(both) => Ok(Some(json!({"type": both.kind, "value": both.value}))),
         Meet::Never => Ok(None),
         Meet::Unknown => {
@@ -120,6 +119,47 @@ fn combine_path(user: &Value, step: &HttpMatch, at: &At) -> Result<Option<Value>
             Err(at.uncombinable("the path".to_owned(), describe(&own), describe(&wanted)))
         }
     }
+}
+
+fn own_path(user: &Value) -> Path {
+    let text = |pointer: &str| user.pointer(pointer).and_then(Value::as_str);
+    Path {
+        kind: match text("/path/type") {
+            Some("Exact") => PathMatchType::Exact,
+            Some("RegularExpression") => PathMatchType::RegularExpression,
+            _ => PathMatchType::PathPrefix,
+        },
+        value: text("/path/value").unwrap_or("/").to_owned(),
+    }
+}
+
+/// The longest path wins, so a path that a step narrows could take requests from another rule, whose
+/// path lies between: with rules for `/` and `/api`, `/api/v2` is the second one's alone.
+fn belongs_to_another(own: &Path, both: &Path, at: &At) -> Result<bool, RouteError> {
+    for (i, rule) in at.rules.iter().enumerate().filter(|(i, _)| *i != at.index) {
+        for rival in own_matches(Some(rule)) {
+            let path = own_path(&rival);
+            let between = path != *own
+                && meet(own, &path) == Meet::At(path.clone())
+                && meet(&path, both) == Meet::At(both.clone());
+            if !between {
+                continue;
+            }
+            let always =
+                ["headers", "queryParams", "method"].iter().all(|f| rival.get(f).is_none());
+            if always {
+                return Ok(true);
+            }
+            if path != *both {
+                return Err(RouteError::Overtakes {
+                    path: at.rule.clone(),
+                    wanted: both.value.clone(),
+                    other: format!("spec.rules[{i}]"),
+                });
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The list of both. The API looks at the first entry of a name only, so a name may be there once.

@@ -210,6 +210,28 @@ fn paths_meet_where_both_hold() {
 }
 
 #[test]
+fn a_rule_that_replaces_its_prefix_gets_one_match_a_rule_and_no_narrower_path() {
+    let rewrite = json!({"type": "URLRewrite", "urlRewrite": {
+        "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}});
+    let path = json!({"type": "PathPrefix", "value": "/api"});
+    let before = json!([{"matches": [{"path": path}], "filters": [rewrite],
+                         "backendRefs": [{"name": "web"}]}]);
+    let step = json!([{"method": "GET"}, {"method": "PUT"}, {"path": {"value": "/"}}]);
+    let after = split(before.clone(), &Split::only(matches(step)));
+    let made = after.as_array().unwrap().iter().map(|rule| rule["matches"].clone());
+    let want = [
+        json!([{"path": path, "method": "GET"}]),
+        json!([{"path": path, "method": "PUT"}]),
+        json!([{"path": path}]),
+        json!([{"path": path}]),
+    ];
+    assert_eq!(made.collect::<Vec<_>>(), want);
+    let narrow = Split::only(matches(json!([{"path": {"value": "/api/v2"}}])));
+    let text = refused(before, &narrow);
+    assert!(text.contains("spec.rules[0]: the rule replaces its path prefix"), "{text}");
+}
+
+#[test]
 fn a_path_that_one_rule_can_never_see_leaves_that_rule_alone() {
     let rule = |path: &str| {
         json!({"matches": [{"path": {"type": "PathPrefix", "value": path}}],
@@ -219,6 +241,29 @@ fn a_path_that_one_rule_can_never_see_leaves_that_rule_alone() {
     let after = split(json!([rule("/a"), rule("/b")]), &Split::only(step));
     assert_eq!(after.as_array().unwrap().len(), 3);
     assert_eq!((&after[0], &after[2]), (&rule("/a"), &rule("/b")));
+}
+
+#[test]
+fn a_narrowed_path_takes_nothing_from_a_rule_in_between() {
+    let rule = |path: &str, service: &str| {
+        json!({"matches": [{"path": {"type": "PathPrefix", "value": path}}],
+               "backendRefs": [{"name": service}]})
+    };
+    let step = Split::only(matches(json!([{"path": {"value": "/api/v2"}}])));
+    // The second rule's alone: the first would send `/api/v2` past its filters.
+    let after = split(json!([rule("/", "web"), rule("/api", "web")]), &step);
+    assert_eq!(after.as_array().unwrap().len(), 3);
+    assert_eq!(after[0], rule("/", "web"));
+    // Another service's: nothing of it may go to our canary.
+    let text = refused(json!([rule("/", "web"), rule("/api", "users")]), &step);
+    assert!(text.contains("none of the step's matches can hold"), "{text}");
+    let mut some = rule("/api", "users");
+    some["matches"][0]["method"] = json!("GET");
+    let text = refused(json!([rule("/", "web"), some]), &step);
+    assert!(text.contains("it would take requests from spec.rules[1]"), "{text}");
+    // A longer path of another rule wins anyway.
+    let after = split(json!([rule("/", "web"), rule("/api/v2/users", "users")]), &step);
+    assert_eq!(after[0]["matches"][0]["path"]["value"], "/api/v2");
 }
 
 #[test]
