@@ -25,8 +25,8 @@ pub enum Acceptance {
     },
 }
 
-/// What every parent in `spec.parentRefs` says about this generation. A refusal counts before a wait.
-/// An answer about an older generation is none.
+/// What every parent in `spec.parentRefs` says about this generation. A refusal counts before a
+/// wait. An answer about an older generation is none.
 #[must_use]
 pub fn accepted(route: &Value) -> Acceptance {
     let generation = route.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);

@@ -150,8 +150,8 @@ pub enum RouteError {
 pub enum ServiceError {
     /// Its pods cannot be told apart.
     #[error(
-        "Service {service}: spec.selector is empty, so stable and canary pods cannot be told apart; \
-         give it the selector of the workload's pods"
+        "Service {service}: spec.selector is empty, so stable and canary pods cannot be told \
+         apart; give it the selector of the workload's pods"
     )]
     NoSelector {
         /// The service.

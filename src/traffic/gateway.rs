@@ -26,7 +26,8 @@ pub enum Observed {
 /// Which traffic a route sends to the canary now, whoever wrote it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// The largest percentage of the service's share in any rule, rounded up. None: no rule is split.
+    /// The largest percentage of the service's share in any rule, rounded up. None: no rule is
+    /// split.
     pub weight: Option<u8>,
     /// The number of rules for matching requests.
     pub match_rules: usize,
@@ -45,8 +46,8 @@ impl Reach {
 /// The whole route with this split, whatever split is in it now, and the notes to store *before* it
 /// is written. Asking twice changes nothing.
 ///
-/// With `rule_name` only the rule of that name is split, else every rule that names the service. Ask
-/// with every step's split when a Rollout is adopted, so that an impossible one is found then.
+/// With `rule_name` only the rule of that name is split, else every rule that names the service.
+/// Ask with every step's split when a Rollout is adopted, so that an impossible one is found then.
 ///
 /// # Errors
 /// The route does not name the service, or the split cannot be written exactly.
@@ -250,8 +251,8 @@ fn restore_rule(rule: &Value, arms: &Arms, note: Option<&RuleNote>) -> Value {
     out
 }
 
-/// The note of each rule: by name and matches; for a rule of ours whose matches were edited, one that
-/// explains its weights, first one that no other rule has claimed.
+/// The note of each rule: by name and matches; for a rule of ours whose matches were edited, one
+/// that explains its weights, first one that no other rule has claimed.
 fn find_notes<'n>(
     users: &[&Value],
     arms: &Arms,

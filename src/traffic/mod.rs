@@ -1,8 +1,8 @@
 //! Pure: desired weights, matches and mirrors to the edited route, and back to the original.
 //!
 //! What is edited: `HTTPRoute` and `GRPCRoute` of the Gateway API ([`gateway`]), and Services
-//! ([`service`]). Objects are JSON values, because a typed struct would drop the fields that it does
-//! not know, and whatever is written back must hold every field of the user's.
+//! ([`service`]). Objects are JSON values, because a typed struct would drop the fields that it
+//! does not know, and whatever is written back must hold every field of the user's.
 //!
 //! The one idea: every edit starts from the *clean* route, which is what is left when everything of
 //! ours is taken out of the route as it is now. Nothing piles up, a step may follow any other, and
@@ -21,16 +21,16 @@
 //! - {name: legacy, weight: 100}   # still a quarter
 //! ```
 //!
-//! Differs from Kruise, on purpose: original weights come back (there they become 1); other backends
-//! keep their proportion; a step with matches after a step with a weight keeps the stable rules
-//! (there they are lost); match rules stand *before* the user's rule (there at the end); a match on
-//! a path is combined with each rule's own path (there it stands alone on the first rule);
-//! `requestHeaderModifier` works (there it is ignored); a missing weight (there -1) with no matches is
-//! the stable route; "verified" means that every parent has accepted this generation
+//! Differs from Kruise, on purpose: original weights come back (there they become 1); other
+//! backends keep their proportion; a step with matches after a step with a weight keeps the stable
+//! rules (there they are lost); match rules stand *before* the user's rule (there at the end); a
+//! match on a path is combined with each rule's own path (there it stands alone on the first rule);
+//! `requestHeaderModifier` works (there it is ignored); a missing weight (there -1) with no matches
+//! is the stable route; "verified" means that every parent has accepted this generation
 //! ([`accepted()`]).
 //!
-//! Refuses: to write more rules, matches, headers or filters than the Gateway API allows, to combine
-//! what it cannot prove, to take over a Service or a rule that it did not make.
+//! Refuses: to write more rules, matches, headers or filters than the Gateway API allows, to
+//! combine what it cannot prove, to take over a Service or a rule that it did not make.
 
 pub mod accepted;
 pub mod error;

@@ -43,7 +43,8 @@ pub(super) fn meet(a: &Path, b: &Path) -> Meet {
     }
 }
 
-/// True when the path is the prefix or below it, element by element: `/a/b` is under `/a`, `/ab` not.
+/// True when the path is the prefix or below it, element by element: `/a/b` is under `/a`, `/ab`
+/// not.
 fn under(path: &str, prefix: &str) -> bool {
     let prefix = prefix.trim_end_matches('/');
     path.trim_end_matches('/') == prefix

@@ -1,7 +1,7 @@
 //! Properties of random routes under random splits, crashes and edits by others.
 //!
-//! The oracle is the user's manifest: it goes through the same edits as the route in the cluster, but
-//! never through ours. Whatever happens, restoring the route must give that manifest, whole.
+//! The oracle is the user's manifest: it goes through the same edits as the route in the cluster,
+//! but never through ours. Whatever happens, restoring the route must give that manifest, whole.
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -321,8 +321,8 @@ impl World {
         self.settle();
     }
 
-    /// In a split rule the person means what he sees: so his manifest now has the numbers shown, with
-    /// the canary's part counted to the service.
+    /// In a split rule the person means what he sees: so his manifest now has the numbers shown,
+    /// with the canary's part counted to the service.
     fn set_weight(&mut self, i: usize, weight: u64) {
         let places = places(&self.live);
         let i = i % places.len();

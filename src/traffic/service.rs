@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::ServiceError;
 use super::refs::{list, set, unset};
 
-/// What belongs to the stable Service alone: addresses and ports that no two Services can share, and
-/// the ways in from outside, which would send the canary traffic past the route.
+/// What belongs to the stable Service alone: addresses and ports that no two Services can share,
+/// and the ways in from outside, which would send the canary traffic past the route.
 const NOT_COPIED: [&str; 11] = [
     "clusterIPs",
     "externalIPs",
@@ -25,11 +25,11 @@ const NOT_COPIED: [&str; 11] = [
 const FOREIGN_ANNOTATIONS: [&str; 3] =
     ["kubectl.kubernetes.io/", "external-dns.alpha.kubernetes.io/", "argocd.argoproj.io/"];
 
-/// The Service for the pods of one revision: a copy of the stable one, inside the cluster only, with
-/// the revision in its selector, owned by the Rollout.
+/// The Service for the pods of one revision: a copy of the stable one, inside the cluster only,
+/// with the revision in its selector, owned by the Rollout.
 ///
-/// Differs from Kruise's: a headless Service stays headless, IP families stay, and nothing of a load
-/// balancer is copied.
+/// Differs from Kruise's: a headless Service stays headless, IP families stay, and nothing of a
+/// load balancer is copied.
 #[must_use]
 pub fn canary_service(
     stable: &Value,

@@ -25,7 +25,8 @@ impl ServicePair {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Split {
-    /// The canary's percentage of the service's own share, 0 to 100. Absent: the user's weights stay.
+    /// The canary's percentage of the service's own share, 0 to 100. Absent: the user's weights
+    /// stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u8>,
     /// Requests that go to the canary whatever the weight: any item matches, all parts of one must.

@@ -129,7 +129,8 @@ fn kruises_six_gateway_cases() {
     // A path narrows the rule's own; there it replaces it.
     let step = json!([{"path": {"type": "PathPrefix", "value": "/store/v2"}}]);
     assert_eq!(ours(own, step.clone()), step);
-    // Weight -1, which is no weight and no match, is the route as it was; there it is 100 to stable.
+    // Weight -1, which is no weight and no match, is the route as it was; there it is 100 to
+    // stable.
     assert_eq!(split(before.clone(), &Split::stable()), before);
 }
 

@@ -1,8 +1,8 @@
 //! Splitting a service's own share of a rule, and putting it together again.
 //!
 //! Every weight is divided by the greatest common divisor of the rule's weights and multiplied by
-//! 100; of the service's, the canary gets its percent. Sums and proportions are exact, and the common
-//! case, one backend, reads 90 and 10.
+//! 100; of the service's, the canary gets its percent. Sums and proportions are exact, and the
+//! common case, one backend, reads 90 and 10.
 
 use std::collections::BTreeMap;
 
@@ -67,9 +67,9 @@ pub(super) fn canary_ref(stable: &Value, service: &str, headers: Option<&HeaderM
 
 /// The backendRefs without ours, with the user's weights.
 ///
-/// Where the other backends are as we wrote them, the noted weights come back. Where somebody changed
-/// or added one by hand, he meant it against the numbers that he saw: then these stay, the canary's
-/// part goes back to the service, and nobody's proportion changes.
+/// Where the other backends are as we wrote them, the noted weights come back. Where somebody
+/// changed or added one by hand, he meant it against the numbers that he saw: then these stay, the
+/// canary's part goes back to the service, and nobody's proportion changes.
 pub(super) fn merge(backends: &[Value], arms: &Arms, note: Option<&RuleNote>) -> Vec<Value> {
     let mut users: Vec<Value> = backends.iter().filter(|b| !arms.is_canary(b)).cloned().collect();
     if users.len() == backends.len() {
