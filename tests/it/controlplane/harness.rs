@@ -11,9 +11,8 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::discovery::ApiResource;
-use kube::{Client, CustomResourceExt, core::GroupVersionKind};
+use kube::{Client, core::GroupVersionKind};
 use serde_json::{Value, json};
-use sluice::api::Gate;
 
 /// Who makes a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +175,6 @@ impl ControlPlane {
     }
 
     /// The kubeconfig of `who`.
-    #[allow(dead_code, reason = "for tests of the command line")]
     pub fn kubeconfig(&self, who: Who) -> PathBuf {
         self.dir.join(format!("{}.kubeconfig", who.name()))
     }
@@ -203,8 +201,8 @@ impl ControlPlane {
                     "apiGroup": "rbac.authorization.k8s.io"},
                     {"kind": "User", "name": "sluice",
                     "apiGroup": "rbac.authorization.k8s.io"}]}),
-            serde_json::to_value(Gate::crd()).expect("a CRD is JSON"),
         ];
+        objects.extend(documents(&root.join("crds")));
         objects.extend(documents(&root.join("target/controlplane/crds")));
         self.install(&client, objects).await;
         self.established(&client).await;

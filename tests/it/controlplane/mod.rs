@@ -5,10 +5,14 @@
 //! [`stage`] is one namespace with pods that become ready one by one. The scenarios take nothing but
 //! `kube::Client`s, so that the same ones run on the in-memory server.
 
+mod approval;
 mod going_back;
 mod harness;
+mod in_memory;
 mod knob;
+mod kubectl;
 mod kubelet;
+mod ownership;
 mod policy;
 mod resting;
 mod rollback;

@@ -51,10 +51,18 @@ pub struct Step {
     pub write: Write,
     /// Each change of a ReplicaSet's `spec.replicas`: its image's tag and the new size.
     pub sizes: Vec<(String, i32)>,
-    /// The fewest pods that were ready at any moment.
+    /// The fewest pods that were ready at any moment. Where a size goes down and up again at once,
+    /// it depends on who of the real controllers is quicker, so that runs may differ in it.
     pub least_ready: usize,
     /// Where it came to rest.
     pub rest: Rest,
+}
+
+impl Step {
+    /// What does not depend on a race.
+    pub fn settled(&self) -> (&Write, &[(String, i32)], &Rest) {
+        (&self.write, &self.sizes, &self.rest)
+    }
 }
 
 /// What happened to a Deployment.
@@ -143,9 +151,10 @@ fn compare(name: &str, trace: &Trace) {
         .unwrap_or_else(|error| panic!("{}: {error}; SLUICE_TRACES=write", file.display()));
     let before: Trace = serde_json::from_str(&text).expect("a trace file");
     for (number, (was, is)) in before.steps.iter().zip(&trace.steps).enumerate() {
-        assert_eq!(was, is, "{name}: step {number} differs from {}", file.display());
+        assert_eq!(was.settled(), is.settled(), "{name}: step {number}, {}", file.display());
     }
-    assert_eq!(&before, trace, "{name} differs from {}", file.display());
+    let shape = |trace: &Trace| (trace.given.clone(), trace.broken.clone(), trace.steps.len());
+    assert_eq!(shape(&before), shape(trace), "{name}, {}", file.display());
 }
 
 /// A new template, held.
