@@ -24,8 +24,15 @@ pub fn one(request: &Request<'_>, state: &mut State) -> Refusable<Value> {
     let stored = state.stored(kind, namespace, name).cloned();
     let stored = stored.ok_or_else(|| ApiStatus::not_found(kind, name))?;
     preconditions(kind, &stored, &call.body["preconditions"])?;
+    let gone = if shows_deleted(kind) {
+        let mut last = Value::clone(&view::of(kind, &stored));
+        stamp(&mut last, 0, request.now);
+        last
+    } else {
+        success(kind, &stored)
+    };
     if call.options.dry_run {
-        return Ok(Value::clone(&view::of(kind, &stored)));
+        return Ok(gone);
     }
     let policy = policy(request);
     if policy == "Orphan" {
@@ -33,7 +40,7 @@ pub fn one(request: &Request<'_>, state: &mut State) -> Refusable<Value> {
     }
     match mark(state, kind, &stored, grace(request), request.now) {
         Some(waiting) => Ok(Value::clone(&view::of(kind, &waiting))),
-        None => Ok(success(kind, &stored)),
+        None => Ok(gone),
     }
 }
 
@@ -76,17 +83,26 @@ fn grace(request: &Request<'_>) -> Option<i64> {
 }
 
 fn preconditions(kind: &Kind, stored: &Value, wanted: &Value) -> Refusable<()> {
-    for (field, label) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+    for (field, label, why) in [
+        ("uid", "UID", "The object might have been deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", "The object might have been modified"),
+    ] {
         let (wanted, found) = (text(&wanted[field]), meta(stored, field));
         if !wanted.is_empty() && wanted != found {
             let why = format!(
-                "Precondition failed: {label} in precondition: {wanted}, {label} in object meta: \
-                 {found}"
+                "the {label} in the precondition ({wanted}) does not match the {label} in record \
+                 ({found}). {why}"
             );
             return Err(ApiStatus::conflict(kind, meta(stored, "name"), &why));
         }
     }
     Ok(())
+}
+
+/// Kinds whose deletion is answered with the object instead of with a Status.
+fn shows_deleted(kind: &Kind) -> bool {
+    let shown = ["pods", "services", "serviceaccounts", "persistentvolumeclaims"];
+    kind.key.group.is_empty() && shown.contains(&kind.key.plural.as_ref())
 }
 
 fn success(kind: &Kind, stored: &Value) -> Value {
@@ -120,20 +136,26 @@ fn mark(
         return Some(Arc::new(stored.clone()));
     }
     let mut object = stored.clone();
-    let at = now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(now);
-    let generation = object["metadata"]["generation"].as_i64();
-    let metadata = meta_mut(&mut object);
-    metadata.insert("deletionTimestamp".into(), json!(time(at)));
-    metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
-    if let Some(generation) = generation {
-        metadata.insert("generation".into(), json!(generation + 1));
-    }
+    stamp(&mut object, grace, now);
     if kind.is("", "namespaces") {
         object_mut(&mut object["status"]).insert("phase".into(), json!("Terminating"));
     }
     let marked = state.put(kind, object);
     empty_out(state, kind, &marked, now);
     Some(marked)
+}
+
+/// Writes down that an object is being deleted.
+fn stamp(object: &mut Value, grace: i64, now: Timestamp) {
+    let at = now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(now);
+    let generation = object["metadata"]["generation"].as_i64();
+    let first = meta(object, "deletionTimestamp").is_empty();
+    let metadata = meta_mut(object);
+    metadata.insert("deletionTimestamp".into(), json!(time(at)));
+    metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
+    if let Some(generation) = generation.filter(|_| first) {
+        metadata.insert("generation".into(), json!(generation + 1));
+    }
 }
 
 /// Pods that run on a node get time to stop; everything else goes at once.

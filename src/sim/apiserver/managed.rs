@@ -92,6 +92,11 @@ pub fn update(call: &Call, kind: &Kind, old: Option<&Value>, new: &mut Value, no
     let schema = Schema::of(kind);
     let none = json!({});
     let mut entries = live_or_new(old, new, !writer.subresource.is_empty());
+    if old.is_some() && entries.is_empty() {
+        // Kubernetes keeps no track of an object that nobody tracks, until somebody applies it.
+        meta_mut(new).remove("managedFields");
+        return;
+    }
     let mut difference = Difference::between(old.unwrap_or(&none), new, schema);
     for set in [&mut difference.written, &mut difference.modified, &mut difference.removed] {
         writer.strip(set);
@@ -133,8 +138,11 @@ pub fn applied(
     let mut claimed = FieldSet::of(&wanted, schema);
     writer.strip(&mut claimed);
     let none = json!({});
+    let mut entries = live.map(|live| read(&live["metadata"]["managedFields"])).unwrap_or_default();
+    if let Some(live) = live.filter(|_| entries.is_empty()) {
+        entries.push(before_first_apply(&writer, live, schema));
+    }
     let live = live.unwrap_or(&none);
-    let mut entries = read(&live["metadata"]["managedFields"]);
     let mut merged = live.clone();
     apply::merge(&mut merged, &wanted, schema);
     let written = Difference::between(live, &merged, schema).written;
@@ -155,6 +163,14 @@ pub fn applied(
     entries.push(entry);
     write(&mut merged, entries);
     Ok(merged)
+}
+
+/// The owner of everything in an object that had no owners so far.
+fn before_first_apply(writer: &Writer<'_>, live: &Value, schema: Schema<'_>) -> Entry {
+    let mut fields = FieldSet::of(live, schema);
+    writer.strip(&mut fields);
+    let manager = "before-first-apply".to_owned();
+    Entry { manager, apply: false, subresource: String::new(), ..writer.entry(fields) }
 }
 
 /// Refuses to take fields from others, or takes them.
@@ -182,7 +198,7 @@ fn shown_manager(entry: &Entry) -> String {
         text.push_str(&format!(" with subresource {:?}", entry.subresource));
     }
     if !entry.apply {
-        text.push_str(&format!(" using {} at {}", entry.version, entry.time));
+        text.push_str(&format!(" using {}", entry.version));
     }
     text
 }

@@ -1,10 +1,8 @@
 //! From a stored object and a patch to the wanted object. Server-side apply is in `managed`.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{
-    ApiStatus, Cause, PatchType, Refusable, fields::meta, kinds::Kind, schemas::Schema, strategic,
-};
+use super::{ApiStatus, PatchType, Refusable, kinds::Kind, schemas::Schema, strategic};
 
 /// The object with the patch applied. What is applied to a Scale is merged: it has no lists.
 pub fn apply(
@@ -15,7 +13,7 @@ pub fn apply(
     patch: &Value,
 ) -> Refusable<Value> {
     match how {
-        PatchType::Json => json(kind, old, patch),
+        PatchType::Json => json_patched(old, patch),
         PatchType::Strategic if kind.crd.is_some() => {
             let message = "the body of the request was in an unknown format - accepted media types \
                            include: application/json-patch+json, application/merge-patch+json, \
@@ -58,18 +56,14 @@ pub fn merge(target: &mut Value, patch: &Value) {
 }
 
 /// RFC 6902.
-fn json(kind: &Kind, old: &Value, patch: &Value) -> Refusable<Value> {
+fn json_patched(old: &Value, patch: &Value) -> Refusable<Value> {
     let unreadable =
         |error: serde_json::Error| ApiStatus::bad_request(format!("error decoding patch: {error}"));
     let patch: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(unreadable)?;
     let mut new = old.clone();
-    json_patch::patch(&mut new, &patch).map_err(|error| {
-        let cause = Cause {
-            field: "patch".into(),
-            message: format!("Invalid value: {error}"),
-            reason: "FieldValueInvalid",
-        };
-        ApiStatus::invalid(&kind.kind, &kind.key.group, meta(old, "name"), &[cause])
+    json_patch::patch(&mut new, &patch).map_err(|_| {
+        let message = "the server rejected our request due to an error in our request";
+        Box::new(ApiStatus { details: json!({}), ..*ApiStatus::new(422, "Invalid", message) })
     })?;
     Ok(new)
 }

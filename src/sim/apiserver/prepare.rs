@@ -90,6 +90,9 @@ pub fn for_create(kind: &Kind, state: &mut State, object: &mut Value, now: Times
         ("", "namespaces") => {
             object["status"] = json!({"phase": "Active"});
             object["spec"] = json!({"finalizers": ["kubernetes"]});
+            let name = meta(object, "name").to_owned();
+            let labels = object_mut(meta_mut(object).entry("labels").or_insert(Value::Null));
+            labels.insert("kubernetes.io/metadata.name".into(), json!(name));
         }
         ("", "pods") => object["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"}),
         ("", "services") => service(state, object),
@@ -174,7 +177,7 @@ pub fn status_only(kind: &Kind, old: &Value, new: &Value) -> Value {
 }
 
 /// A write to the object itself: the status stays as it was.
-pub fn keep_status(_kind: &Kind, old: &Value, new: &mut Value) {
+pub fn keep_status(old: &Value, new: &mut Value) {
     let none = Map::new();
     copy_field(old.as_object().unwrap_or(&none), object_mut(new), "status");
 }

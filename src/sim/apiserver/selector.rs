@@ -124,7 +124,10 @@ fn parse_fields(kind: &Kind, selector: &str) -> Refusable<Vec<(String, String, b
                 ApiStatus::bad_request(message)
             })?;
         if !supported(kind, path) {
-            let message = format!("field label not supported: {path}");
+            let message = format!(
+                "\"{path}\" is not a known field selector: only \"metadata.name\", \
+                 \"metadata.namespace\""
+            );
             return Err(ApiStatus::bad_request(message));
         }
         parsed.push((path.to_owned(), value.to_owned(), equal));

@@ -10,7 +10,7 @@ use super::kinds::Kind;
 pub struct ApiStatus {
     /// HTTP status code.
     pub code: u16,
-    /// Machine-readable reason, such as `NotFound`.
+    /// Machine-readable reason, such as `NotFound`; empty where Kubernetes gives none.
     pub reason: &'static str,
     /// What kubectl prints.
     pub message: String,
@@ -72,7 +72,7 @@ impl ApiStatus {
             code: 422,
             reason: "Invalid",
             message: format!("{qualified} \"{name}\" is invalid: {text}"),
-            details: json!({"name": name, "group": group, "kind": kind, "causes": causes}),
+            details: details(name, group, kind, Some(&causes)),
         })
     }
 
@@ -109,10 +109,7 @@ impl ApiStatus {
         name: &str,
         message: String,
     ) -> Box<Self> {
-        let mut details = json!({"name": name, "kind": kind.key.plural});
-        if !kind.key.group.is_empty() {
-            details["group"] = Value::from(kind.key.group.to_string());
-        }
+        let details = details(name, &kind.key.group, &kind.key.plural, None);
         Box::new(Self { code, reason, message, details })
     }
 
@@ -133,13 +130,30 @@ impl ApiStatus {
     pub fn to_value(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }
         status
     }
+}
+
+/// `details` of a Status: what is empty is left out.
+fn details(name: &str, group: &str, kind: &str, causes: Option<&[Value]>) -> Value {
+    let mut details = json!({"kind": kind});
+    for (field, value) in [("name", name), ("group", group)] {
+        if !value.is_empty() {
+            details[field] = json!(value);
+        }
+    }
+    if let Some(causes) = causes {
+        details["causes"] = json!(causes);
+    }
+    details
 }
 
 /// One reason why an object is invalid.

@@ -22,6 +22,10 @@ pub fn create(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> 
         Some(_) => return Err(ApiStatus::no_such_resource()),
     }
     let mut object = decode(request, request.call.body.clone())?;
+    if !meta(&object, "resourceVersion").is_empty() {
+        let message = "resourceVersion should not be set on objects to be created";
+        return Err(ApiStatus::new(500, "", message));
+    }
     let namespace = request.call.namespace.as_deref().unwrap_or_default();
     prepare::place(&request.kind, &mut object, namespace)?;
     insert(request, state, object)
@@ -32,7 +36,8 @@ pub fn update(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> 
     let body = request.call.body.clone();
     if request.call.subresource.as_deref() == Some("scale") {
         return change(request, state, |kind, old| {
-            guard(kind, old, &body)?;
+            same_uid(kind, old, &body)?;
+            fresh(kind, old, &body)?;
             scale::set(kind, old, &body)
         });
     }
@@ -50,7 +55,8 @@ pub fn update(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> 
             let cause = Cause::invalid("metadata.resourceVersion", &json!(0), why);
             return Err(ApiStatus::invalid(&kind.kind, &kind.key.group, &name, &[cause]));
         }
-        guard(kind, old, &body)?;
+        same_uid(kind, old, &body)?;
+        fresh(kind, old, &body)?;
         Ok(body)
     })
 }
@@ -66,7 +72,8 @@ pub fn patch(
         let changed = change(request, state, |kind, old| {
             let shown = scale::of(kind, old)?;
             let wanted = patch::apply(how, kind, Schema::none(), &shown, &body)?;
-            guard(kind, old, &wanted)?;
+            same_uid(kind, old, &wanted)?;
+            fresh(kind, old, &wanted)?;
             scale::set(kind, old, &wanted)
         })?;
         return Ok((changed, false));
@@ -76,7 +83,8 @@ pub fn patch(
     }
     let changed = change(request, state, |kind, old| {
         let wanted = patch::apply(how, kind, Schema::of(kind), old, &body)?;
-        guard(kind, old, &wanted)?;
+        uid_is_kept(kind, old, &wanted)?;
+        fresh(kind, old, &wanted)?;
         Ok(wanted)
     })?;
     Ok((changed, false))
@@ -92,7 +100,8 @@ fn apply(request: &mut Request<'_>, state: &mut State) -> Refusable<(Value, bool
     let kind = request.kind.clone();
     if state.stored(&kind, namespace, name).is_some() || call.subresource.is_some() {
         let changed = change(request, state, |kind, old| {
-            guard(kind, old, &body)?;
+            uid_is_kept(kind, old, &body)?;
+            fresh(kind, old, &body)?;
             let mut body = body;
             meta_mut(&mut body).remove("resourceVersion");
             managed::applied(call, kind, Some(old), &body, now)
@@ -190,7 +199,7 @@ pub(super) fn change(
     if subresource == Some("status") {
         new = prepare::status_only(&kind, &old, &new);
     } else if kind.status && subresource.is_none() {
-        prepare::keep_status(&kind, &old, &mut new);
+        prepare::keep_status(&old, &mut new);
     }
     if subresource == Some("scale") {
         managed::update(call, &kind, Some(&old), &mut new, request.now);
@@ -219,19 +228,32 @@ fn commit(request: &Request<'_>, state: &mut State, old: &Value, new: Value) -> 
     answer
 }
 
-/// The resourceVersion and uid that a write carries must be those of the stored object.
-fn guard(kind: &Kind, old: &Value, wanted: &Value) -> Refusable<()> {
-    let name = meta(old, "name");
+/// The uid of a PUT is a precondition.
+fn same_uid(kind: &Kind, old: &Value, wanted: &Value) -> Refusable<()> {
     let (given, stored) = (meta(wanted, "uid"), meta(old, "uid"));
-    if !given.is_empty() && given != stored {
-        let why = format!(
-            "Precondition failed: UID in precondition: {given}, UID in object meta: {stored}"
-        );
-        return Err(ApiStatus::conflict(kind, name, &why));
+    if given.is_empty() || given == stored {
+        return Ok(());
     }
+    let why =
+        format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
+    Err(ApiStatus::conflict(kind, meta(old, "name"), &why))
+}
+
+/// The uid of a PATCH is a field like others, and one that cannot be changed.
+fn uid_is_kept(kind: &Kind, old: &Value, wanted: &Value) -> Refusable<()> {
+    let given = &wanted["metadata"]["uid"];
+    if text(given).is_empty() || *given == old["metadata"]["uid"] {
+        return Ok(());
+    }
+    let cause = Cause::invalid("metadata.uid", given, "field is immutable");
+    Err(ApiStatus::invalid(&kind.kind, &kind.key.group, meta(old, "name"), &[cause]))
+}
+
+/// The resourceVersion that a write carries must be the stored one.
+fn fresh(kind: &Kind, old: &Value, wanted: &Value) -> Refusable<()> {
     let given = meta(wanted, "resourceVersion");
     if !given.is_empty() && given != meta(old, "resourceVersion") {
-        return Err(ApiStatus::stale(kind, name));
+        return Err(ApiStatus::stale(kind, meta(old, "name")));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        ApiServer, ApiStatus, Call, Change, ChangeKind, Kind, Refusable,
+        ApiServer, ApiStatus, Call, Cause, Change, ChangeKind, Kind, Refusable,
         fields::{meta, object_mut},
         selector::Selector,
         view,
@@ -54,14 +54,19 @@ impl Watch {
         let initial = flag("sendInitialEvents");
         let matching = query.get("resourceVersionMatch").map(String::as_str);
         if initial && matching != Some("NotOlderThan") {
-            let message = "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: \
-                           Forbidden: sendInitialEvents requires setting resourceVersionMatch to \
-                           NotOlderThan";
-            return Err(ApiStatus::new(422, "Invalid", message));
+            let cause = Cause {
+                field: "resourceVersionMatch".into(),
+                message: "Forbidden: sendInitialEvents requires setting resourceVersionMatch to \
+                          NotOlderThan"
+                    .into(),
+                reason: "FieldValueForbidden",
+            };
+            return Err(ApiStatus::invalid("ListOptions", "meta.k8s.io", "", &[cause]));
         }
         let version = call.options.resource_version.as_deref().filter(|v| *v != "0");
         let from = version.map(str::parse).transpose().map_err(|_| {
-            ApiStatus::bad_request(format!("resourceVersion: Invalid value: {version:?}"))
+            let given = version.unwrap_or_default();
+            ApiStatus::new(500, "", format!("resourceVersion: Invalid value: {given:?}"))
         })?;
         let seconds = query.get("timeoutSeconds").and_then(|value| value.parse().ok());
         Ok(Self {

@@ -95,6 +95,10 @@ fn a_stale_write_is_a_conflict() {
     let refused = server
         .patch_merge("admin", &ResourceKey::DEPLOYMENTS, "default", "web", other)
         .unwrap_err();
+    assert_eq!(refused.code, 422);
+    let mut other = server.get(&ResourceKey::DEPLOYMENTS, "default", "web").unwrap();
+    Arc::make_mut(&mut other)["metadata"]["uid"] = json!("other");
+    let refused = server.update("admin", Value::clone(&other)).unwrap_err();
     assert!(refused.is_conflict());
 }
 
