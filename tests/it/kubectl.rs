@@ -13,7 +13,10 @@ use std::{
 use serde_json::{Value, json};
 use sluice::{
     clock::SystemClock,
-    sim::apiserver::{ApiServer, ResourceKey, Tokens, kubeconfig},
+    sim::{
+        apiserver::{ApiServer, ResourceKey, Tokens, kubeconfig},
+        plugins,
+    },
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
@@ -49,7 +52,7 @@ fn clusters() -> Vec<Cluster> {
 
 impl Cluster {
     fn start(kubectl: String) -> Self {
-        let server = ApiServer::new(Arc::new(SystemClock));
+        let server = plugins::api_server(Arc::new(SystemClock));
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
