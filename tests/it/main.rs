@@ -11,3 +11,4 @@ mod controlplane;
 mod crds;
 mod kubectl;
 mod prometheus;
+mod providers;

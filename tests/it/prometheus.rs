@@ -324,9 +324,9 @@ fn remote_write_body(all: &[Seeded]) -> Vec<u8> {
     block
 }
 
-struct Prometheus {
+pub(crate) struct Prometheus {
     process: Child,
-    url: String,
+    pub(crate) url: String,
     client: reqwest::Client,
     _data: tempfile::TempDir,
 }
@@ -340,7 +340,7 @@ impl Drop for Prometheus {
 
 impl Prometheus {
     /// Starts one on a free loopback port; none where no binary can be started.
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let binary = std::env::var("PROMETHEUS").unwrap_or_else(|_| "prometheus".to_owned());
         let data = tempfile::tempdir().unwrap();
         let config = data.path().join("prometheus.yml");
