@@ -249,13 +249,14 @@ fn lint_limits(metric: &CheckedMetric, path: &str, findings: &mut Vec<Finding>) 
         let remedy = "write a successCondition or a failureCondition";
         findings.push(warning(path, &metric.name, message, remedy));
     }
-    if let (Some(count), Some(limit)) = (metric.count, metric.failure_limit) {
-        if limit >= count && metric.success_limit.is_none() {
-            let path = format!("{path}.failureLimit");
-            let message = format!("never fails: it needs more than {limit} failures of {count}");
-            let remedy = "write a failureLimit below count";
-            findings.push(warning(&path, &limit.to_string(), &message, remedy));
-        }
+    if let (Some(count), Some(limit), None) =
+        (metric.count, metric.failure_limit, metric.success_limit)
+        && limit >= count
+    {
+        let path = format!("{path}.failureLimit");
+        let message = format!("never fails: it needs more than {limit} failures of {count}");
+        let remedy = "write a failureLimit below count";
+        findings.push(warning(&path, &limit.to_string(), &message, remedy));
     }
 }
 

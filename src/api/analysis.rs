@@ -170,7 +170,7 @@ pub struct Metric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_or_arg")]
     pub inconclusive_limit: Option<IntOrString>,
-    /// Errors in a row that are allowed. Default 4.
+    /// Errors in a row that are allowed. Without it and `onError` the metric waits for data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_or_arg")]
     pub consecutive_error_limit: Option<IntOrString>,
@@ -191,11 +191,12 @@ pub struct Metric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub weight: Option<i32>,
-    /// Added: what a measurement without any data is. Default `Error` as in Argo for conditions,
-    /// `Inconclusive` for comparisons.
+    /// Added: what a measurement without any data is. Default `Error`, after which the metric waits
+    /// for data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_data: Option<NoData>,
-    /// Added: what a metric that ended in errors is for the run. Default `Error`.
+    /// Added: what a metric with more than `consecutiveErrorLimit` errors in a row (then 4 when not
+    /// given) is for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnError>,
     /// Added: fewest events of both arms before a comparison may say anything.
