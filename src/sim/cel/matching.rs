@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{AdmissionRequest, eval::EvalError};
+use super::{admission::AdmissionRequest, eval::EvalError};
 
 /// Configuration of the API server's admission itself, which no policy can lock.
 const EXEMPT: [&str; 6] = [

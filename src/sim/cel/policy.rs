@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    AdmissionRequest, MutateOutcome, Policies,
+    admission::{AdmissionRequest, MutateOutcome, Policies},
     eval::{Env, EvalError},
     matching, merge,
     value::Val,

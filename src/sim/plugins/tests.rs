@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use serde_json::json;
 
 use super::*;
@@ -40,13 +42,86 @@ fn deployment() -> Value {
             "spec": {"containers": [{"name": "c", "image": "v0"}]}}}})
 }
 
-fn crd(file: &str) -> Value {
-    let path = format!("{}/crds/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
-    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
+/// Our own definitions, read once: reading YAML takes longer than any test here.
+static CRDS: LazyLock<[Value; 2]> = LazyLock::new(|| {
+    ["gates", "rollouts"].map(|file| {
+        let path = format!("{}/crds/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    })
+});
 
 fn recorded() -> Value {
-    serde_json::from_str(include_str!("../../../tests/data/cel/gate_policy.json")).unwrap()
+    serde_json::from_str(include_str!("../../../tests/data/cel/shipped_policies.json")).unwrap()
+}
+
+/// What a write decides; the rest is the server's own business.
+fn decided(object: &Value, status: bool) -> Value {
+    let mut decided = json!({"spec": object["spec"], "metadata": {
+        "labels": object["metadata"]["labels"],
+        "annotations": object["metadata"]["annotations"]}});
+    if status {
+        decided["status"] = object["status"].clone();
+    }
+    decided
+}
+
+/// One recorded write, on a server of its own.
+fn replay(recorded: &Value, case: &Value) -> Value {
+    let server = server();
+    for crd in CRDS.iter() {
+        create(&server, &ResourceKey::CRDS, crd.clone()).unwrap();
+    }
+    for policy in recorded["policies"].as_array().unwrap() {
+        create(&server, &ResourceKey::MUTATING_POLICIES, policy.clone()).unwrap();
+    }
+    for binding in recorded["bindings"].as_array().unwrap() {
+        create(&server, &ResourceKey::MUTATING_POLICY_BINDINGS, binding.clone()).unwrap();
+    }
+    let (resource, subresource) = match case["resource"].as_str().unwrap() {
+        "deployments" => (ResourceKey::DEPLOYMENTS, None),
+        "rollouts" => (ROLLOUTS, None),
+        "rollouts/status" => (ROLLOUTS, Some("status".to_owned())),
+        other => panic!("unknown resource {other}"),
+    };
+    let put = |user: &str, subresource: Option<String>, body: Value, dry_run: bool| {
+        let mut body = body;
+        let stored = Call::new("admin", Verb::Get, &resource).namespace("default").name("web");
+        let stored = server.call(stored).unwrap();
+        let metadata = body["metadata"].as_object_mut().unwrap();
+        metadata.insert("resourceVersion".into(), stored["metadata"]["resourceVersion"].clone());
+        let mut call = Call::new(user, Verb::Update, &resource).namespace("default").name("web");
+        call = call.body(body);
+        call.subresource = subresource;
+        call.options.dry_run = dry_run;
+        server.call(call).unwrap()
+    };
+    let old = create(&server, &resource, case["old"].clone()).unwrap();
+    if !case["old"]["status"].is_null() {
+        let mut body = case["old"].clone();
+        if body["status"]["observedGeneration"] == body["metadata"]["generation"] {
+            body["status"]["observedGeneration"] = old["metadata"]["generation"].clone();
+        }
+        put("admin", Some("status".to_owned()), body, false);
+    }
+    if !case["gate"].is_null() {
+        let mut gate = gate();
+        gate["spec"] = case["gate"].clone();
+        create(&server, &GATES, gate).unwrap();
+    }
+    let user = case["user"].as_str().unwrap();
+    put(user, subresource, case["new"].clone(), case["dryRun"].as_bool().unwrap())
+}
+
+#[test]
+fn every_write_comes_back_as_the_real_server_returned_it() {
+    let recorded = recorded();
+    let cases = recorded["cases"].as_array().unwrap();
+    assert!(cases.len() > 35, "{}", cases.len());
+    for case in cases {
+        let status = case["resource"] != "deployments";
+        let ours = decided(&replay(&recorded, case), status);
+        assert_eq!(ours, decided(&case["came"], status), "{}", case["name"]);
+    }
 }
 
 fn gate() -> Value {
@@ -61,7 +136,7 @@ fn a_new_template_comes_back_paused_only_while_policy_binding_and_gate_exist() {
     let recorded = recorded();
     let (policies, bindings) =
         (ResourceKey::MUTATING_POLICIES, ResourceKey::MUTATING_POLICY_BINDINGS);
-    create(&server, &ResourceKey::CRDS, crd("gates")).unwrap();
+    create(&server, &ResourceKey::CRDS, CRDS[0].clone()).unwrap();
     create(&server, &ResourceKey::DEPLOYMENTS, deployment()).unwrap();
     let mut image = 0;
     let mut paused = || {
@@ -76,9 +151,9 @@ fn a_new_template_comes_back_paused_only_while_policy_binding_and_gate_exist() {
         paused
     };
     assert!(!paused(), "nothing is there");
-    create(&server, &policies, recorded["policy"].clone()).unwrap();
+    create(&server, &policies, recorded["policies"][0].clone()).unwrap();
     assert!(!paused(), "a policy alone");
-    create(&server, &bindings, recorded["binding"].clone()).unwrap();
+    create(&server, &bindings, recorded["bindings"][0].clone()).unwrap();
     assert!(!paused(), "no Gate");
     create(&server, &GATES, gate()).unwrap();
     assert!(paused(), "policy, binding and Gate");
@@ -88,7 +163,7 @@ fn a_new_template_comes_back_paused_only_while_policy_binding_and_gate_exist() {
     assert!(paused(), "and is back");
     delete(&server, &bindings, "", "sluice-deployment");
     assert!(!paused(), "the binding was deleted");
-    create(&server, &bindings, recorded["binding"].clone()).unwrap();
+    create(&server, &bindings, recorded["bindings"][0].clone()).unwrap();
     assert!(paused(), "and is back");
     delete(&server, &policies, "", "sluice-deployment");
     assert!(!paused(), "the policy was deleted");
@@ -189,7 +264,7 @@ fn a_policy_that_does_not_parse_is_refused() {
 #[test]
 fn a_custom_resource_is_pruned_defaulted_and_validated_by_its_schema() {
     let server = server();
-    create(&server, &ResourceKey::CRDS, crd("gates")).unwrap();
+    create(&server, &ResourceKey::CRDS, CRDS[0].clone()).unwrap();
     let mut unknown = gate();
     unknown["spec"]["nonsense"] = json!(1);
     let came = create(&server, &GATES, unknown).unwrap();

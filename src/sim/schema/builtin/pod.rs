@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{objects, set};
+use super::defaults::{objects, set};
 
 /// A pod: the template's defaults, and what the server's admission adds to a pod alone.
 pub(super) fn default_pod(spec: &mut Map<String, Value>) {
