@@ -1,5 +1,7 @@
 //! Server-side apply: merging an applied configuration, and taking away what a manager gives up.
 
+use std::collections::VecDeque;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -44,7 +46,7 @@ fn list_mut(value: &mut Value) -> &mut Vec<Value> {
     value.as_array_mut().expect("it was just made a list")
 }
 
-/// Items in the applied order; those that only the live list has stay before the same neighbour.
+/// Items in the applied order; those that only the live list has stay behind their neighbour.
 fn merge_list(
     live: Vec<Value>,
     applied: &[Value],
@@ -53,25 +55,16 @@ fn merge_list(
 ) -> Vec<Value> {
     let identity = |item: &Value| element_of(item, keys, schema);
     let wanted: Vec<String> = applied.iter().map(identity).collect();
-    let mut rest: Vec<(String, Value)> =
+    let mut rest: VecDeque<(String, Value)> =
         live.into_iter().map(|item| (identity(&item), item)).collect();
     let mut result = Vec::new();
     for (id, item) in wanted.iter().zip(applied) {
-        let mut merged = Value::Object(Map::new());
-        if let Some(at) = rest.iter().position(|(other, _)| other == id) {
-            let mut kept = Vec::new();
-            for (other, value) in rest.drain(..=at) {
-                if other == *id {
-                    merged = value;
-                } else if wanted.contains(&other) {
-                    kept.push((other, value));
-                } else {
-                    result.push(value);
-                }
-            }
-            kept.append(&mut rest);
-            rest = kept;
+        while rest.front().is_some_and(|(other, _)| !wanted.contains(other)) {
+            result.extend(rest.pop_front().map(|(_, value)| value));
         }
+        let at = rest.iter().position(|(other, _)| other == id);
+        let found = at.and_then(|at| rest.remove(at)).map(|(_, value)| value);
+        let mut merged = found.unwrap_or_else(|| Value::Object(Map::new()));
         merge(&mut merged, item, schema.items());
         result.push(merged);
     }

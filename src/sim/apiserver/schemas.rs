@@ -1,7 +1,7 @@
 //! Schemas of what is served. Those of built-in kinds come from `k8s-openapi`; what it does not
 //! say, how lists are merged, comes from `lists.txt`.
 
-use std::sync::OnceLock;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use k8s_openapi::{
     api::{
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     fields::{object_mut, text},
-    kinds::Kind,
+    kinds::{Kind, Kinds},
 };
 
 const REFERENCE: &str = "#/components/schemas/";
@@ -135,10 +135,62 @@ fn mark(field: &mut Map<String, Value>, keys: &str, merge_key: &str, strategy: &
 
 /// Name of the built-in type of a kind.
 fn type_of(kind: &Kind) -> Option<&'static str> {
-    let suffix = format!(".{}.{}", kind.key.version, kind.kind);
-    let group = kind.key.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
-    let inner = format!(".{group}{suffix}");
-    types().keys().find(|name| name.ends_with(&inner)).map(String::as_str)
+    static NAMES: OnceLock<BTreeMap<(String, String), &'static str>> = OnceLock::new();
+    if kind.crd.is_some() {
+        return None;
+    }
+    let names = NAMES.get_or_init(|| {
+        let kinds = Kinds::built_in();
+        let name = |kind: &Kind| {
+            let group =
+                kind.key.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+            let suffix = format!(".{group}.{}.{}", kind.key.version, kind.kind);
+            types().keys().find(|name| name.ends_with(&suffix)).map(String::as_str)
+        };
+        let of = |kind: &Kind| (kind.key.group.to_string(), kind.kind.clone());
+        kinds.iter().filter_map(|kind| Some((of(kind), name(kind)?))).collect()
+    });
+    names.get(&(kind.key.group.to_string(), kind.kind.clone())).copied()
+}
+
+/// Drops the fields of a built-in kind's object that its type does not have; answers with their
+/// paths.
+pub fn prune(kind: &Kind, object: &mut Value) -> Vec<String> {
+    let mut dropped = Vec::new();
+    if type_of(kind).is_some() {
+        drop_unknown(object, Schema::of(kind), "", &mut dropped);
+    }
+    dropped
+}
+
+fn drop_unknown(value: &mut Value, schema: Schema<'_>, here: &str, dropped: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            let known = schema.inner["properties"].as_object();
+            if let Some(known) = known.filter(|_| schema.inner["additionalProperties"].is_null()) {
+                fields.retain(|name, _| {
+                    let kept = known.contains_key(name);
+                    if !kept {
+                        dropped.push(join(here, name));
+                    }
+                    kept
+                });
+            }
+            for (name, value) in fields {
+                drop_unknown(value, schema.field(name), &join(here, name), dropped);
+            }
+        }
+        Value::Array(items) => {
+            for (at, value) in items.iter_mut().enumerate() {
+                drop_unknown(value, schema.items(), &format!("{here}[{at}]"), dropped);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn join(here: &str, name: &str) -> String {
+    if here.is_empty() { name.to_owned() } else { format!("{here}.{name}") }
 }
 
 /// Adds the schema of a kind, and all that it refers to, to the components of a document; answers

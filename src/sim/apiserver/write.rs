@@ -8,7 +8,7 @@ use super::{
     fields::{meta, meta_mut, object_mut, text},
     kinds::Kind,
     managed, patch, prepare, scale,
-    schemas::Schema,
+    schemas::{self, Schema},
     server::Request,
     state::State,
     users, view,
@@ -268,7 +268,8 @@ fn admit(
     let kind = request.kind.clone();
     let groups = users::groups(&request.call.user);
     let write = plug(request, &kind, state, old, &groups);
-    let unknown = (request.plugins.prune)(&write, object);
+    let mut unknown = (request.plugins.prune)(&write, object);
+    unknown.extend(schemas::prune(&kind, object));
     let refused =
         !unknown.is_empty() && request.call.options.field_validation == FieldValidation::Strict;
     if refused {

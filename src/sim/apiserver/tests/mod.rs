@@ -8,6 +8,9 @@ use super::{ApiServer, Call, PatchType, ResourceKey, Verb};
 use crate::clock::SimClock;
 
 mod crud;
+mod edges;
+mod ownership;
+mod patches;
 
 /// A server whose clock stands at a fixed instant.
 fn server() -> ApiServer {
