@@ -12,3 +12,4 @@ mod crds;
 mod kubectl;
 mod prometheus;
 mod providers;
+mod traefik;
