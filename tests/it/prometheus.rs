@@ -15,7 +15,8 @@ use sluice::sim::promql::{Dialect, Engine, Labels, Tsdb, api, stale_marker};
 
 const SEED: u64 = 20_251_121;
 
-/// Queries with an answer, none with ties at the edge of `topk` (their order is not defined). `$r` runs over the range lengths of [`RANGES`].
+/// Queries with an answer, none with ties at the edge of `topk` (their order is not defined). `$r`
+/// runs over the range lengths of [`RANGES`].
 const QUERIES: &[&str] = &[
     "http_requests_total",
     r#"http_requests_total{code="500"}"#,
@@ -454,6 +455,35 @@ fn seconds(ms: i64) -> String {
     format!("{}.{:03}", ms / 1000, ms % 1000)
 }
 
+fn queries() -> Vec<String> {
+    let each = QUERIES.iter().flat_map(|q| {
+        let ranges = if q.contains("$r") { RANGES } else { &RANGES[..1] };
+        ranges.iter().map(|r| q.replace("$r", r))
+    });
+    each.collect()
+}
+
+/// The requests for one query: path, whether the order of the answer counts, parameters.
+fn requests(
+    query: &str,
+    end_ms: i64,
+    on_sample: i64,
+) -> Vec<(&'static str, bool, Vec<(String, String)>)> {
+    let ordered = ["sort", "topk(", "bottomk("].iter().any(|p| query.starts_with(p));
+    // Before the data, on a sample, amid resets, after web-4 left, past the end.
+    let instants =
+        [end_ms - 3_000_000, on_sample, end_ms - 777_123, end_ms - 100_001, end_ms + 150_000];
+    let instant = |at| form(&[("query", query.to_owned()), ("time", seconds(at))]);
+    let range = [
+        ("query", query.to_owned()),
+        ("start", seconds(end_ms - 1_500_000)),
+        ("end", seconds(end_ms + 60_000)),
+        ("step", "61".to_owned()),
+    ];
+    let instants = instants.into_iter().map(|at| ("/api/v1/query", ordered, instant(at)));
+    instants.chain([("/api/v1/query_range", false, form(&range))]).collect()
+}
+
 #[tokio::test]
 async fn every_query_gives_the_numbers_of_a_real_prometheus() {
     let Some(real) = Prometheus::start().await else {
@@ -473,36 +503,12 @@ async fn every_query_gives_the_numbers_of_a_real_prometheus() {
     }
     real.write(&all).await;
 
-    let queries: Vec<String> = QUERIES
-        .iter()
-        .flat_map(|q| {
-            let ranges = if q.contains("$r") { RANGES } else { &RANGES[..1] };
-            ranges.iter().map(|r| q.replace("$r", r))
-        })
-        .collect();
-    // Before the data, on a sample, amid resets, after web-4 left, past the end.
     let on_sample = all[0].samples[100].0;
-    let instants =
-        [end_ms - 3_000_000, on_sample, end_ms - 777_123, end_ms - 100_001, end_ms + 150_000];
     let mut failures = Vec::new();
     let mut compared = 0;
+    let queries = queries();
     for query in &queries {
-        let ordered = ["sort", "topk(", "bottomk("].iter().any(|p| query.starts_with(p));
-        let mut asked: Vec<_> = instants
-            .iter()
-            .map(|at| {
-                let pairs = [("query", query.clone()), ("time", seconds(*at))];
-                ("/api/v1/query", ordered, form(&pairs))
-            })
-            .collect();
-        let range = [
-            ("query", query.clone()),
-            ("start", seconds(end_ms - 1_500_000)),
-            ("end", seconds(end_ms + 60_000)),
-            ("step", "61".to_owned()),
-        ];
-        asked.push(("/api/v1/query_range", false, form(&range)));
-        for (path, ordered, parameters) in asked {
+        for (path, ordered, parameters) in requests(query, end_ms, on_sample) {
             let ours = api::respond(&engine, &db, path, &parameters, end_ms);
             let (status, theirs) = real.ask(path, &parameters).await;
             let found = if (ours.status, status) == (200, 200) {

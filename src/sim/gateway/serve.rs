@@ -1,7 +1,7 @@
 //! The data plane: an HTTP/1.1 reverse proxy on a loopback port that follows the [`View`].
 //!
-//! Bodies are read whole on both sides: the pods here answer briefly, and a request that can be sent
-//! again is one that can be retried when its pod does not accept the connection.
+//! Bodies are read whole on both sides: the pods here answer briefly, and a request that can be
+//! sent again is one that can be retried when its pod does not accept the connection.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -1,5 +1,5 @@
-//! What a Gateway controller writes: the status of HTTPRoutes, Gateways and GatewayClasses. Pure, so
-//! that the in-process gateway and a writer on a real API server say the same.
+//! What a Gateway controller writes: the status of HTTPRoutes, Gateways and GatewayClasses. Pure,
+//! so that the in-process gateway and a writer on a real API server say the same.
 
 use serde_json::{Value, json};
 
@@ -135,7 +135,8 @@ pub(super) fn gateway_of<'a>(
     })
 }
 
-/// The `status` of a Gateway of our class that listens on `address`, with the routes attached to it.
+/// The `status` of a Gateway of our class that listens on `address`, with the routes attached to
+/// it.
 #[must_use]
 pub fn gateway_status(
     gateway: &Value,

@@ -79,11 +79,12 @@ fn a_prefix_covers_whole_path_elements() {
 
 #[test]
 fn headers_cookies_methods_and_parameters_select_a_rule() {
-    let cookie = r"(.*;\s*)?variant=b(;.*)?";
+    let pattern = r"(.*;\s*)?variant=b(;.*)?";
+    let cookie = json!({"name": "cookie", "type": "RegularExpression", "value": pattern});
     let spec = json!({"rules": [
         rule(json!({}), "stable"),
         rule(json!({"headers": [{"name": "X-User", "value": "tester"}]}), "header"),
-        rule(json!({"headers": [{"name": "cookie", "type": "RegularExpression", "value": cookie}]}), "cookie"),
+        rule(json!({"headers": [cookie]}), "cookie"),
         rule(json!({"method": "POST"}), "post"),
         rule(json!({"queryParams": [{"name": "v", "value": "a b"}]}), "query"),
     ]});
@@ -125,8 +126,11 @@ fn the_most_specific_host_wins_then_the_older_route_then_the_name() {
 fn filters_change_headers_mirror_or_break_the_rule() {
     let spec = json!({"rules": [{
         "filters": [
-            {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "a", "value": "1"}], "remove": ["b"]}},
-            {"type": "RequestMirror", "requestMirror": {"backendRef": to("canary", 1), "percent": 30}},
+            {"type": "RequestHeaderModifier", "requestHeaderModifier": {
+                "set": [{"name": "a", "value": "1"}], "remove": ["b"],
+            }},
+            {"type": "RequestMirror",
+             "requestMirror": {"backendRef": to("canary", 1), "percent": 30}},
         ],
         "backendRefs": [to("stable", 1)],
     }]});

@@ -1,4 +1,5 @@
-//! The whole data plane: gateway, pods, load, scraper and queries; with sockets, or in virtual time.
+//! The whole data plane: gateway, pods, load, scraper and queries; with sockets, or in virtual
+//! time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -135,8 +136,9 @@ impl DataPlane {
         self.prometheus_address
     }
 
-    /// The nodes' hook: opens a pod's sockets before the pod is reported ready. A pod that cannot be
-    /// opened gets 127.0.0.1, where nothing of it listens: its requests fail, which is the truth.
+    /// The nodes' hook: opens a pod's sockets before the pod is reported ready. A pod that cannot
+    /// be opened gets 127.0.0.1, where nothing of it listens: its requests fail, which is the
+    /// truth.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         let pods = self.pods.clone();
@@ -206,7 +208,8 @@ impl VirtualPlane {
         }
     }
 
-    /// The gateway catches up with the server; true if it wrote a status. Call it until it does not.
+    /// The gateway catches up with the server; true if it wrote a status. Call it until it does
+    /// not.
     ///
     /// # Errors
     /// A status that the server refused.

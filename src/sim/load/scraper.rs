@@ -92,7 +92,8 @@ impl Scraper {
             let samples = samples.map(|s| (labelled(s.labels, &target.labels), s.value));
             let up = (labelled(Labels::new("up", [("", "")]), &target.labels), up);
             for (labels, value) in samples.chain([up]) {
-                // A page that names a series twice, or a round twice in one millisecond: the first counts.
+                // A page that names a series twice, or a round twice in one millisecond: the first
+                // counts.
                 if db.append(&labels, at_ms, value).is_ok() {
                     current.insert(labels);
                 }

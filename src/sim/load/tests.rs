@@ -23,24 +23,40 @@ fn cluster(weights: (u32, u32)) -> ApiServer {
 
 fn cluster_at(clock: Arc<dyn Clock>, weights: (u32, u32)) -> ApiServer {
     let server = ApiServer::new(clock);
-    let mut objects = definitions();
     let gateway = "gateway.networking.k8s.io/v1";
     let backend = |name, weight| json!({"name": name, "port": 80, "weight": weight});
-    let cookie = json!({"name": "cookie", "type": "RegularExpression", "value": "(.*;\\s*)?canary=yes(;.*)?"});
+    let pattern = "(.*;\\s*)?canary=yes(;.*)?";
+    let cookie = json!({"name": "cookie", "type": "RegularExpression", "value": pattern});
+    let listener = json!({"name": "http", "port": 80, "protocol": "HTTP"});
+    let rules = json!([
+        {"backendRefs": [backend("web", weights.0), backend("web-canary", weights.1)]},
+        {"matches": [{"headers": [cookie]}], "backendRefs": [backend("web-canary", 1)]},
+    ]);
+    let mut objects = definitions();
     objects.extend([
-        json!({"apiVersion": gateway, "kind": "GatewayClass", "metadata": {"name": "sluice"},
-               "spec": {"controllerName": "sluice.dev/gateway"}}),
-        json!({"apiVersion": gateway, "kind": "Gateway", "metadata": {"name": "edge", "namespace": "default"},
-               "spec": {"gatewayClassName": "sluice", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}}),
-        json!({"apiVersion": gateway, "kind": "HTTPRoute", "metadata": {"name": "web", "namespace": "default"},
-               "spec": {"parentRefs": [{"name": "edge"}], "hostnames": ["shop.test"], "rules": [
-                   {"backendRefs": [backend("web", weights.0), backend("web-canary", weights.1)]},
-                   {"matches": [{"headers": [cookie]}], "backendRefs": [backend("web-canary", 1)]},
-               ]}}),
+        json!({
+            "apiVersion": gateway, "kind": "GatewayClass", "metadata": {"name": "sluice"},
+            "spec": {"controllerName": "sluice.dev/gateway"},
+        }),
+        json!({
+            "apiVersion": gateway, "kind": "Gateway",
+            "metadata": {"name": "edge", "namespace": "default"},
+            "spec": {"gatewayClassName": "sluice", "listeners": [listener]},
+        }),
+        json!({
+            "apiVersion": gateway, "kind": "HTTPRoute",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {
+                "parentRefs": [{"name": "edge"}], "hostnames": ["shop.test"], "rules": rules,
+            },
+        }),
     ]);
     for name in ["web", "web-canary"] {
-        objects.push(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}));
+        objects.push(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+        }));
     }
     for object in objects {
         server.create("test", object).unwrap();
@@ -50,9 +66,15 @@ fn cluster_at(clock: Arc<dyn Clock>, weights: (u32, u32)) -> ApiServer {
 
 /// A pod that is ready at the address that `address` gives it.
 fn pod(server: &ApiServer, name: &str, tag: &str, address: impl Fn(&Value) -> String) -> Value {
-    let pod = json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "default", "labels": {"app": "web", "pod-template-hash": tag}},
-        "spec": {"containers": [{"name": "web", "image": format!("web:{tag}"), "ports": [{"containerPort": 8080}]}]}});
+    let labels = json!({"app": "web", "pod-template-hash": tag});
+    let container = json!({
+        "name": "web", "image": format!("web:{tag}"), "ports": [{"containerPort": 8080}],
+    });
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "labels": labels},
+        "spec": {"containers": [container]},
+    });
     let pod = server.create("test", pod).unwrap();
     let status = json!({"status": {"phase": "Running", "podIP": address(&pod),
         "conditions": [{"type": "Ready", "status": "True"}]}});
@@ -67,9 +89,12 @@ fn slice(server: &ApiServer, service: &str, pods: &[&Value]) {
                    "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"]}})
         })
         .collect();
-    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {"name": service, "namespace": "default", "labels": {"kubernetes.io/service-name": service}},
-        "endpoints": endpoints, "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]});
+    let labels = json!({"kubernetes.io/service-name": service});
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": service, "namespace": "default", "labels": labels},
+        "endpoints": endpoints, "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    });
     server.create("test", slice).unwrap();
 }
 
@@ -288,10 +313,18 @@ fn virtual_time_gives_the_same_split_and_the_same_metrics() {
 
 /// A Deployment of three pods behind the Service `web`, run by the cluster's own controllers.
 fn deployment(image: &str) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
-        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
-            "metadata": {"labels": {"app": "web"}},
-            "spec": {"containers": [{"name": "web", "image": image, "ports": [{"name": "http", "containerPort": 8080}]}]}}}})
+    let ports = json!([{"name": "http", "containerPort": 8080}]);
+    let template = json!({
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "web", "image": image, "ports": ports}]},
+    });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": template,
+        },
+    })
 }
 
 fn select_pods(server: &ApiServer) {
@@ -352,7 +385,8 @@ fn a_release_in_virtual_time_shows_in_the_metrics_and_repeats_itself() {
         let mut controllers = Controllers::new(server.clone());
         let mut plane = VirtualPlane::new(server.clone(), PlaneOptions::new("shop.test", 100.0));
         let source = TsdbSource::new(Engine::default(), plane.db(), clock.clone());
-        let query = r#"sum(rate(http_requests_total{code=~"5.."}[1m])) / sum(rate(http_requests_total[1m]))"#;
+        let query = r#"sum(rate(http_requests_total{code=~"5.."}[1m]))
+            / sum(rate(http_requests_total[1m]))"#;
         let mut ratios = Vec::new();
         server.create("test", deployment("web:v1-errors-1")).unwrap();
         for second in 0..240 {

@@ -283,7 +283,8 @@ impl Evaluator<'_> {
         let end_ms = self.reference(subquery.at.as_ref(), subquery.offset.as_ref(), at_ms);
         let start_ms = end_ms - millis(subquery.range);
         let step_ms = subquery.step.map_or(self.engine.default_step_ms, millis).max(1);
-        // The steps of a subquery lie on multiples of the step since the epoch, whatever the query's time.
+        // The steps of a subquery lie on multiples of the step since the epoch, whatever the
+        // query's time.
         let mut first = start_ms.div_euclid(step_ms) * step_ms;
         if !self.after_left_end(first, start_ms) {
             first += step_ms;

@@ -87,7 +87,8 @@ fn unknown_functions_and_broken_syntax_are_errors_that_say_so() {
 
 #[test]
 fn a_metrics_page_is_read_with_escapes_and_comments() {
-    let page = "# HELP a b\n# TYPE hits_total counter\nhits_total{path=\"a\\\\b\\\"c\\n\",code=\"200\",} 12\n\
+    let page = "# HELP a b\n# TYPE hits_total counter\n\
+                hits_total{path=\"a\\\\b\\\"c\\n\",code=\"200\",} 12\n\
                 temp -Inf\nlat_bucket{le=\"+Inf\"} 3e2 1700000000000\n";
     let samples = parse_exposition(page).unwrap();
     let expected = Labels::new("hits_total", [("path", "a\\b\"c\n"), ("code", "200")]);
