@@ -447,7 +447,10 @@ fn difference(ours: &Value, theirs: &Value, ordered: bool) -> Option<String> {
     None
 }
 
-fn form(pairs: &[(&str, String)]) -> Vec<(String, String)> {
+/// Parameters of a request.
+type Form = Vec<(String, String)>;
+
+fn form(pairs: &[(&str, String)]) -> Form {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect()
 }
 
@@ -464,11 +467,7 @@ fn queries() -> Vec<String> {
 }
 
 /// The requests for one query: path, whether the order of the answer counts, parameters.
-fn requests(
-    query: &str,
-    end_ms: i64,
-    on_sample: i64,
-) -> Vec<(&'static str, bool, Vec<(String, String)>)> {
+fn requests(query: &str, end_ms: i64, on_sample: i64) -> Vec<(&'static str, bool, Form)> {
     let ordered = ["sort", "topk(", "bottomk("].iter().any(|p| query.starts_with(p));
     // Before the data, on a sample, amid resets, after web-4 left, past the end.
     let instants =
