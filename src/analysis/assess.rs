@@ -1,8 +1,8 @@
 //! From counters to phases: one metric, then the run. Argo's algorithm, row by row.
 //!
-//! Precedence: inside a metric Error over Inconclusive over Failed; across metrics Failed over Error
-//! over Inconclusive. Differs from Argo: without `consecutiveErrorLimit` and `onError` a metric
-//! never ends in errors, it waits for data; an `onError: Ignore` metric does not decide.
+//! Precedence: inside a metric Error over Inconclusive over Failed; across metrics Failed over
+//! Error over Inconclusive. Differs from Argo: without `consecutiveErrorLimit` and `onError` a
+//! metric never ends in errors, it waits for data; an `onError: Ignore` metric does not decide.
 
 use super::metric::CheckedMetric;
 use crate::api::AnalysisPhase;

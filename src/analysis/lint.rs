@@ -1,7 +1,7 @@
 //! What is wrong with a template before any release uses it, for `sluice lint`.
 //!
-//! Errors are what `build_run` or the metric server would refuse; warnings are what Argo accepts and
-//! no one can want: a metric that cannot fail, a condition that does not depend on the result.
+//! Errors are what `build_run` or the metric server would refuse; warnings are what Argo accepts
+//! and no one can want: a metric that cannot fail, a condition that does not depend on the result.
 
 use serde_json::Value;
 

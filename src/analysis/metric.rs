@@ -1,8 +1,8 @@
 //! A run's metrics, checked: arguments filled in, conditions compiled, limits as numbers.
 //!
-//! Argo's rules and messages, with two differences that keep a mistake from passing: a limit that is
-//! not a number is refused (Argo reads it as 0), and conditions are compiled before the run starts.
-//! What this engine does not do yet is refused by name, never ignored.
+//! Argo's rules and messages, with two differences that keep a mistake from passing: a limit that
+//! is not a number is refused (Argo reads it as 0), and conditions are compiled before the run
+//! starts. What this engine does not do yet is refused by name, never ignored.
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

@@ -1,8 +1,9 @@
 //! Pure: from templates and measurements to a verdict.
 //!
-//! Read in this order: [`build_run`] makes one AnalysisRun of several templates; [`plan`] says which
-//! queries are due; [`record_all`] takes the answers; [`verdict`] is what a release reads. No client,
-//! no clock. A release never passes and never fails on missing data: it waits, and says for what.
+//! Read in this order: [`build_run`] makes one AnalysisRun of several templates; [`plan`] says
+//! which queries are due; [`record_all`] takes the answers; [`verdict`] is what a release reads. No
+//! client, no clock. A release never passes and never fails on missing data: it waits, and says for
+//! what.
 
 pub mod args;
 pub mod assess;

@@ -85,8 +85,8 @@ pub fn plan(run: &AnalysisRun, now: Timestamp) -> RunPlan {
     RunPlan { due, status, wake }
 }
 
-/// The status after one answer. For several answers of one tick use [`record_all`]: a failure ends the
-/// run, and with it what comes after.
+/// The status after one answer. For several answers of one tick use [`record_all`]: a failure ends
+/// the run, and with it what comes after.
 #[must_use]
 pub fn record(
     run: &AnalysisRun,
@@ -97,8 +97,8 @@ pub fn record(
     record_all(run, vec![(metric.to_owned(), outcome)], now)
 }
 
-/// The status after the answers of one tick. An answer for a metric that does not exist or is over is
-/// dropped.
+/// The status after the answers of one tick. An answer for a metric that does not exist or is over
+/// is dropped.
 #[must_use]
 pub fn record_all(
     run: &AnalysisRun,

@@ -74,7 +74,8 @@ impl fmt::Display for Absence {
     }
 }
 
-/// As Argo writes values: `10`, `[10,11]`, `NaN`, `+Inf`; a long series is cut short with its length.
+/// As Argo writes values: `10`, `[10,11]`, `NaN`, `+Inf`; a long series is cut short with its
+/// length.
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

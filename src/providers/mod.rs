@@ -85,8 +85,8 @@ impl From<ProviderError> for QueryError {
     }
 }
 
-/// Asks everything that is due, several at a time, and gives the outcomes in the order of `due`, for
-/// `analysis::record_all`.
+/// Asks everything that is due, several at a time, and gives the outcomes in the order of `due`,
+/// for `analysis::record_all`.
 pub async fn run_due(source: &dyn MetricSource, due: Vec<Query>) -> Vec<(String, Outcome)> {
     stream::iter(due)
         .map(|query| async move {

@@ -1,7 +1,8 @@
-//! Prometheus' HTTP API, and whatever speaks it (Thanos, Mimir, VictoriaMetrics): one instant query.
+//! Prometheus' HTTP API, and whatever speaks it (Thanos, Mimir, VictoriaMetrics): one instant
+//! query.
 //!
-//! Results as Argo's: a scalar is a number, a vector a list of numbers in the order of the answer, a
-//! matrix all its points in one list. Refused: native histograms and strings.
+//! Results as Argo's: a scalar is a number, a vector a list of numbers in the order of the answer,
+//! a matrix all its points in one list. Refused: native histograms and strings.
 
 use std::error::Error as _;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //!
 //! Data and its absence: an empty result and NaN are never compared with a number. They are an
 //! `Error` of the measurement with a message of their own, unless the metric's `noData` or its own
-//! condition (by `len`, `default`, `isNil`, `isNaN`) says what they mean. Argo compares NaN, so that
-//! `result > x` as failure condition passes on no data.
+//! condition (by `len`, `default`, `isNil`, `isNaN`) says what they mean. Argo compares NaN, so
+//! that `result > x` as failure condition passes on no data.
 
 use super::Judged;
 use crate::analysis::condition::Condition;
@@ -81,7 +81,8 @@ fn holds(
     })
 }
 
-/// The numbers of a measurement: `0.0731 > 0.01`. The failure condition speaks first where it holds.
+/// The numbers of a measurement: `0.0731 > 0.01`. The failure condition speaks first where it
+/// holds.
 pub(crate) fn explain(metric: &CheckedMetric, sample: &Sample) -> String {
     if let Some(absence) = sample.absence() {
         return absence.to_string();

@@ -8,8 +8,8 @@ use super::super::{assess, metric as checked};
 use super::*;
 use crate::api::{Measurement, MetricResult, Time};
 
-/// Counters as the rows write them: failed, successful, inconclusive, errors in a row, successes in a
-/// row, count.
+/// Counters as the rows write them: failed, successful, inconclusive, errors in a row, successes in
+/// a row, count.
 #[derive(Default, Clone, Copy)]
 struct Seen {
     f: i32,
@@ -109,9 +109,13 @@ fn a_metric_is_assessed_as_argos_rows_say() {
         let ended = assessed(fields, seen, last, true);
         assert_eq!(ended, format!("{terminating:?}"), "row {row}, terminating");
     }
-    let mixed = Seen { s: 5, i: 5, c: 10, ..Seen::default() };
-    let row_28 = assessed(every(json!({"count": 10})), mixed, Some(Successful), false);
-    assert_eq!(row_28, "Inconclusive", "row 28");
+}
+
+#[test]
+fn inconclusive_measurements_outweigh_a_count_that_is_reached() {
+    let seen = Seen { s: 5, i: 5, c: 10, ..Seen::default() };
+    let fields = json!({"interval": "60s", "count": 10});
+    assert_eq!(assessed(fields, seen, Some(Successful), false), "Inconclusive", "row 28");
 }
 
 #[test]
@@ -222,7 +226,8 @@ fn limits_are_checked_with_argos_messages() {
     for (fields, words) in [
         (
             json!({"count": 1, "failureLimit": 2, "interval": "1m"}),
-            "metrics[0]: count (1) must be >= failureLimit + consecutiveSuccessLimit (2 + 0) if both >= 0",
+            "metrics[0]: count (1) must be >= failureLimit + consecutiveSuccessLimit (2 + 0) if \
+             both >= 0",
         ),
         (
             json!({"count": 1, "inconclusiveLimit": 2, "interval": "1m"}),
