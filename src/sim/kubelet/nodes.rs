@@ -189,7 +189,7 @@ fn node_of(pod: &Value) -> &str {
 }
 
 /// Addresses from 10.128.0.0/9, one after the other.
-fn counting_addresses() -> impl FnMut(&Value) -> IpAddr + Send {
+pub(super) fn counting_addresses() -> impl FnMut(&Value) -> IpAddr + Send {
     let mut count = 0_u32;
     move |_| {
         count += 1;

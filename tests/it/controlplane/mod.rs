@@ -12,6 +12,7 @@ mod in_memory;
 mod knob;
 mod kubectl;
 mod kubelet;
+mod nodes;
 mod ownership;
 mod policy;
 mod resting;
