@@ -31,6 +31,8 @@ pub struct Controllers {
     server: ApiServer,
     store: Store,
     seen: u64,
+    /// Changes that are our own last word on an object: no reason to sync it again.
+    own: BTreeMap<u64, Key>,
     dirty: BTreeSet<Key>,
     wakes: BTreeMap<Key, Timestamp>,
     refusals: BTreeMap<Key, u32>,
@@ -46,6 +48,7 @@ impl Controllers {
             server,
             store: Store::default(),
             seen: 0,
+            own: BTreeMap::new(),
             dirty: BTreeSet::new(),
             wakes: BTreeMap::new(),
             refusals: BTreeMap::new(),
@@ -103,9 +106,12 @@ impl Controllers {
             self.store = Store::default();
         }
         for change in &changes {
-            self.dirty.extend(self.store.take(change));
+            let own = self.own.remove(&change.rv);
+            let touched = self.store.take(change).into_iter();
+            self.dirty.extend(touched.filter(|key| Some(key) != own.as_ref()));
             self.seen = self.seen.max(change.rv);
         }
+        self.own.clear();
     }
 
     fn wake_due(&mut self) {
@@ -139,7 +145,7 @@ impl Controllers {
             self.dirty.insert(key.clone());
         }
         let has_written = !outcome.writes.is_empty();
-        match self.write(outcome.writes) {
+        match self.write(key, outcome.writes) {
             Ok(()) => {
                 self.refusals.remove(key);
             }
@@ -190,11 +196,15 @@ impl Controllers {
     }
 
     /// Performs the writes in order, up to the first that is refused.
-    fn write(&mut self, writes: Vec<Write>) -> Result<(), Refusal> {
+    fn write(&mut self, key: &Key, writes: Vec<Write>) -> Result<(), Refusal> {
         let mut latest = BTreeMap::new();
         for write in writes {
+            let is_last_word = match key.kind {
+                Kind::ReplicaSet => matches!(write, Write::UpdateStatus(_)),
+                kind => kind == Kind::Service,
+            };
             let written = match write {
-                Write::Create(object) => self.server.create(USER, object).map(|_| None),
+                Write::Create(object) => self.server.create(USER, object).map(Some),
                 Write::Update(object) => {
                     self.server.update(USER, build_on(&latest, object)).map(Some)
                 }
@@ -211,6 +221,10 @@ impl Controllers {
                 .map_err(|status| Refusal { is_exists: status.reason == "AlreadyExists" })?;
             if let Some(written) = written {
                 let version = written["metadata"]["resourceVersion"].clone();
+                let number = version.as_str().and_then(|version| version.parse().ok());
+                if let Some(number) = number.filter(|_| is_last_word) {
+                    self.own.insert(number, key.clone());
+                }
                 latest.insert(object::uid(&written).to_owned(), version);
             }
         }

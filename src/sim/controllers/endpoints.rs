@@ -149,3 +149,106 @@ fn change(own: &Arc<Value>, wanted: Value) -> Option<Arc<Value>> {
     object::set(&mut changed, &["metadata", "labels"], wanted["metadata"]["labels"].clone());
     Some(Arc::new(changed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(over: Value) -> Arc<Value> {
+        let mut service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": "web", "namespace": "default", "uid": "svc" },
+            "spec": {
+                "selector": { "app": "web" },
+                "ports": [{ "name": "http", "port": 80, "targetPort": "http" }],
+            },
+        });
+        json_patch::merge(&mut service, &over);
+        Arc::new(service)
+    }
+
+    fn pod(name: &str, port: i64, over: Value) -> Arc<Value> {
+        let mut pod = json!({
+            "metadata": { "name": name, "namespace": "default", "uid": name },
+            "spec": {
+                "nodeName": "node-1",
+                "containers": [{ "ports": [{ "name": "http", "containerPort": port }] }],
+            },
+            "status": {
+                "phase": "Running",
+                "podIP": "10.128.0.1",
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        });
+        json_patch::merge(&mut pod, &over);
+        Arc::new(pod)
+    }
+
+    fn created(outcome: &Outcome) -> Vec<&Value> {
+        let created = outcome.writes.iter().map(|write| match write {
+            Write::Create(slice) => slice,
+            other => panic!("{other:?}"),
+        });
+        created.collect()
+    }
+
+    #[test]
+    fn a_pod_is_ready_serving_or_terminating_as_it_stands() {
+        let unready =
+            json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } });
+        let leaving = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
+        let table = [
+            (json!({}), json!({ "ready": true, "serving": true, "terminating": false })),
+            (unready, json!({ "ready": false, "serving": false, "terminating": false })),
+            (leaving, json!({ "ready": false, "serving": true, "terminating": true })),
+        ];
+        for (over, conditions) in table {
+            let outcome = sync(&service(json!({})), &[pod("a", 8080, over)], &[]);
+            let slice = created(&outcome)[0];
+            assert_eq!(slice["endpoints"][0]["conditions"], conditions);
+            assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.128.0.1"]));
+            let ports = json!([{ "name": "http", "port": 8080, "protocol": "TCP" }]);
+            assert_eq!(slice["ports"], ports);
+            assert_eq!(slice["metadata"]["labels"][SERVICE_NAME], "web");
+        }
+    }
+
+    #[test]
+    fn pods_without_an_address_or_at_their_end_are_no_endpoints() {
+        let pods = [
+            pod("new", 80, json!({ "status": { "podIP": null } })),
+            pod("done", 80, json!({ "status": { "phase": "Succeeded" } })),
+        ];
+        let outcome = sync(&service(json!({})), &pods, &[]);
+        assert_eq!(created(&outcome)[0]["endpoints"], json!([]));
+    }
+
+    #[test]
+    fn a_port_name_that_means_two_numbers_makes_two_slices() {
+        let pods = [pod("a", 8080, json!({})), pod("b", 9090, json!({}))];
+        let outcome = sync(&service(json!({})), &pods, &[]);
+        let ports: Vec<_> =
+            created(&outcome).iter().map(|slice| slice["ports"][0]["port"].clone()).collect();
+        assert_eq!(ports, [8080, 9090]);
+    }
+
+    #[test]
+    fn slices_that_are_right_are_not_written_and_superfluous_ones_go() {
+        let pods = [pod("a", 8080, json!({})), pod("b", 9090, json!({}))];
+        let outcome = sync(&service(json!({})), &pods, &[]);
+        let slices: Vec<Arc<Value>> =
+            created(&outcome).into_iter().cloned().map(Arc::new).collect();
+        assert_eq!(sync(&service(json!({})), &pods, &slices), Outcome::default());
+        let fewer = sync(&service(json!({})), &pods[..1], &slices);
+        assert_eq!(fewer.writes, [Write::Delete(Arc::clone(&slices[1]))]);
+    }
+
+    #[test]
+    fn a_service_that_selects_nothing_is_left_alone() {
+        for over in [json!({ "selector": null }), json!({ "type": "ExternalName" })] {
+            let service = service(json!({ "spec": over }));
+            assert_eq!(sync(&service, &[pod("a", 80, json!({}))], &[]), Outcome::default());
+        }
+    }
+}

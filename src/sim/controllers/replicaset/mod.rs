@@ -6,6 +6,8 @@
 //! driver never decides on a stale store.
 
 mod order;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
