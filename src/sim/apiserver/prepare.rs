@@ -251,15 +251,23 @@ pub fn must_be_conditional(kind: &Kind) -> bool {
 /// True if storing the new object would change nothing: times in managedFields do not count.
 #[must_use]
 pub fn same(old: &Value, new: &Value) -> bool {
-    let timeless = |object: &Value| {
-        let mut object = object.clone();
-        let entries = object["metadata"]["managedFields"].as_array_mut();
-        for entry in entries.into_iter().flatten() {
-            object_mut(entry).remove("time");
-        }
-        object
-    };
-    old == new || timeless(old) == timeless(new)
+    equal_but(old, new, "metadata", |old, new| {
+        equal_but(old, new, "managedFields", |old, new| {
+            let (old, new) = (old.as_array(), new.as_array());
+            let (old, new) = (old.into_iter().flatten(), new.into_iter().flatten());
+            old.clone().count() == new.clone().count()
+                && old.zip(new).all(|(old, new)| equal_but(old, new, "time", |_, _| true))
+        })
+    })
+}
+
+/// Whether two maps are equal, where the values of one key (null if missing) are compared by `by`.
+fn equal_but(old: &Value, new: &Value, key: &str, by: impl FnOnce(&Value, &Value) -> bool) -> bool {
+    let (Some(left), Some(right)) = (old.as_object(), new.as_object()) else { return old == new };
+    let rest = |map: &'_ Map<String, Value>| map.len() - usize::from(map.contains_key(key));
+    rest(left) == rest(right)
+        && left.iter().all(|(name, value)| name == key || right.get(name) == Some(value))
+        && by(&old[key], &new[key])
 }
 
 /// Sets one condition of a status.

@@ -16,8 +16,6 @@ mod store;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod traces;
 
 pub use driver::Controllers;
 pub use object::{Outcome, Write};
