@@ -5,10 +5,17 @@ use serde_json::{Value, json};
 use sluice::api::Rollout;
 
 use super::harness::Who;
-use super::stage::Stage;
+use super::stage::{Place, Stage, on_both_servers};
 
-async fn waiting(namespace: &str) -> Option<Stage> {
-    let stage = Stage::on_the_real_one(namespace).await?;
+on_both_servers!(
+    a_step_that_somebody_sets_ready_says_who,
+    a_request_says_who_asked,
+    nobody_claims_an_approval_that_was_not_given,
+    the_controllers_own_status_is_as_written
+);
+
+async fn waiting(place: Place, namespace: &str) -> Option<Stage> {
+    let stage = place.stage(namespace).await?;
     let rollout = json!({"apiVersion": "sluice.dev/v1beta1", "kind": "Rollout",
         "metadata": {"name": "web"}, "spec": {
             "workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
@@ -39,9 +46,8 @@ async fn write(stage: &Stage, who: Who, status: Value) -> Value {
     serde_json::to_value(rollout.status).expect("a status is JSON")
 }
 
-#[tokio::test]
-async fn a_step_that_somebody_sets_ready_says_who() {
-    let Some(stage) = waiting("approve-step").await else { return };
+async fn a_step_that_somebody_sets_ready_says_who(place: Place) {
+    let Some(stage) = waiting(place, "approve-step").await else { return };
     let ready =
         json!({"canaryStatus": {"currentStepState": "StepReady"}, "approvedBy": "the king"});
     let status = write(&stage, Who::User, ready).await;
@@ -51,9 +57,8 @@ async fn a_step_that_somebody_sets_ready_says_who() {
     assert_eq!(status["approvedBy"], json!("user"), "nor later");
 }
 
-#[tokio::test]
-async fn a_request_says_who_asked() {
-    let Some(stage) = waiting("approve-request").await else { return };
+async fn a_request_says_who_asked(place: Place) {
+    let Some(stage) = waiting(place, "approve-request").await else { return };
     let request = json!({"request": {"verb": "Abort", "by": "the king", "release": "r1"}});
     let status = write(&stage, Who::User, request).await;
     assert_eq!(status["request"], json!({"verb": "Abort", "by": "user", "release": "r1"}));
@@ -64,16 +69,14 @@ async fn a_request_says_who_asked() {
     assert_eq!(status["request"]["by"], json!("admin"));
 }
 
-#[tokio::test]
-async fn nobody_claims_an_approval_that_was_not_given() {
-    let Some(stage) = waiting("approve-claim").await else { return };
+async fn nobody_claims_an_approval_that_was_not_given(place: Place) {
+    let Some(stage) = waiting(place, "approve-claim").await else { return };
     let status = write(&stage, Who::User, json!({"approvedBy": "the king"})).await;
     assert_eq!(status.get("approvedBy"), None);
 }
 
-#[tokio::test]
-async fn the_controllers_own_status_is_as_written() {
-    let Some(stage) = waiting("approve-own").await else { return };
+async fn the_controllers_own_status_is_as_written(place: Place) {
+    let Some(stage) = waiting(place, "approve-own").await else { return };
     let status = json!({"canaryStatus": {"currentStepState": "StepReady"}, "approvedBy": "user"});
     assert_eq!(write(&stage, Who::Sluice, status).await["approvedBy"], json!("user"));
     let status = json!({"canaryStatus": {"currentStepState": "StepReady"}, "approvedBy": null});

@@ -182,12 +182,12 @@ impl ControlPlane {
     /// Waits until the servers answer, then installs what every test needs.
     async fn furnish(&self, root: &Path) {
         let client = self.client(Who::Admin);
-        self.until("the API server is ready", async || {
+        until("the API server is ready", async || {
             let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
             client.request_text(request).await.map(|text| text == "ok")
         })
         .await;
-        self.until("the namespace default exists", async || {
+        until("the namespace default exists", async || {
             let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
             api.get_opt("default").await.map(|found| found.is_some())
         })
@@ -202,71 +202,68 @@ impl ControlPlane {
                     {"kind": "User", "name": "sluice",
                     "apiGroup": "rbac.authorization.k8s.io"}]}),
         ];
-        objects.extend(documents(&root.join("crds")));
         objects.extend(documents(&root.join("target/controlplane/crds")));
-        self.install(&client, objects).await;
-        self.established(&client).await;
-        self.add_node(&client).await;
-        self.install(&client, documents(&root.join("charts/sluice/policies"))).await;
+        install(&client, objects).await;
+        add_node(&client).await;
+        furnish(&client).await;
     }
+}
 
-    async fn install(&self, client: &Client, objects: Vec<Value>) {
-        for object in objects {
-            let object: DynamicObject = serde_json::from_value(object).expect("an object");
-            let types = object.types.clone().expect("a kind");
-            let kind = GroupVersionKind::try_from(&types).expect("an apiVersion");
-            let api: Api<DynamicObject> =
-                Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
-            let name = object.metadata.name.clone().expect("a name");
-            let params = PatchParams::apply("it").force();
-            api.patch(&name, &params, &Patch::Apply(&object))
-                .await
-                .unwrap_or_else(|error| panic!("{} {name}: {error}", types.kind));
+/// Installs our definitions, waits until they are served, then the shipped policies.
+pub async fn furnish(client: &Client) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    install(client, documents(&root.join("crds"))).await;
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    until("every CRD is established", async || {
+        let list = api.list(&Default::default()).await?;
+        Ok(list.items.iter().all(|crd| {
+            let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.is_some_and(|all| {
+                all.iter().any(|one| one.type_ == "Established" && one.status == "True")
+            })
+        }))
+    })
+    .await;
+    install(client, documents(&root.join("charts/sluice/policies"))).await;
+}
+
+async fn install(client: &Client, objects: Vec<Value>) {
+    for object in objects {
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let types = object.types.clone().expect("a kind");
+        let kind = GroupVersionKind::try_from(&types).expect("an apiVersion");
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
+        let name = object.metadata.name.clone().expect("a name");
+        let params = PatchParams::apply("it").force();
+        api.patch(&name, &params, &Patch::Apply(&object))
+            .await
+            .unwrap_or_else(|error| panic!("{} {name}: {error}", types.kind));
+    }
+}
+
+/// One ready node without taints: admission taints a new one and nobody here would clear it.
+async fn add_node(client: &Client) {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}});
+    install(client, vec![node]).await;
+    let api: Api<Node> = Api::all(client.clone());
+    let taints = Patch::Merge(json!({"spec": {"taints": null}}));
+    api.patch("node-1", &PatchParams::default(), &taints).await.expect("no taints");
+    let status = Patch::Merge(json!({"status": {
+        "allocatable": {"cpu": "64", "memory": "256Gi", "pods": "1000"},
+        "capacity": {"cpu": "64", "memory": "256Gi", "pods": "1000"},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}}));
+    api.patch_status("node-1", &PatchParams::default(), &status).await.expect("a ready node");
+}
+
+async fn until(what: &str, test: impl AsyncFn() -> kube::Result<bool>) {
+    let began = Instant::now();
+    loop {
+        let answer = test().await;
+        if matches!(answer, Ok(true)) {
+            return;
         }
-    }
-
-    async fn established(&self, client: &Client) {
-        let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-        self.until("every CRD is established", async || {
-            let list = api.list(&Default::default()).await?;
-            Ok(list.items.iter().all(|crd| {
-                let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_ref());
-                conditions.is_some_and(|all| {
-                    all.iter().any(|one| one.type_ == "Established" && one.status == "True")
-                })
-            }))
-        })
-        .await;
-    }
-
-    /// One ready node without taints: admission taints a new one and nobody here would clear it.
-    async fn add_node(&self, client: &Client) {
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}});
-        self.install(client, vec![node]).await;
-        let api: Api<Node> = Api::all(client.clone());
-        let taints = Patch::Merge(json!({"spec": {"taints": null}}));
-        api.patch("node-1", &PatchParams::default(), &taints).await.expect("no taints");
-        let status = Patch::Merge(json!({"status": {
-            "allocatable": {"cpu": "64", "memory": "256Gi", "pods": "1000"},
-            "capacity": {"cpu": "64", "memory": "256Gi", "pods": "1000"},
-            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}}));
-        api.patch_status("node-1", &PatchParams::default(), &status).await.expect("a ready node");
-    }
-
-    async fn until(&self, what: &str, test: impl AsyncFn() -> kube::Result<bool>) {
-        let began = Instant::now();
-        loop {
-            let answer = test().await;
-            if matches!(answer, Ok(true)) {
-                return;
-            }
-            assert!(
-                began.elapsed() < Duration::from_secs(120),
-                "{what}: {answer:?}; logs: {}",
-                self.dir.display()
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        assert!(began.elapsed() < Duration::from_secs(120), "{what}: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

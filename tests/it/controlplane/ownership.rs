@@ -7,7 +7,14 @@ use serde_json::{Value, json};
 use sluice::api::FIELD_MANAGER;
 
 use super::harness::Who;
-use super::stage::{NEVER_AVAILABLE, Stage, manifest};
+use super::stage::{NEVER_AVAILABLE, Place, Stage, manifest, on_both_servers};
+
+on_both_servers!(
+    without_the_policy_a_write_of_ours_makes_the_users_apply_conflict,
+    under_the_gate_our_own_writes_leave_no_entry_at_all,
+    a_field_that_the_policy_sets_has_no_owner,
+    the_deployment_controllers_own_writes_pass_the_policy
+);
 
 fn managers(web: &Deployment) -> Vec<&str> {
     web.managed_fields().iter().filter_map(|entry| entry.manager.as_deref()).collect()
@@ -25,9 +32,8 @@ async fn apply(stage: &Stage, spec: Value) -> kube::Result<Deployment> {
     stage.deployments(Who::User).patch("web", &params, &Patch::Apply(object)).await
 }
 
-#[tokio::test]
-async fn without_the_policy_a_write_of_ours_makes_the_users_apply_conflict() {
-    let Some(stage) = Stage::on_the_real_one("owner-conflict").await else { return };
+async fn without_the_policy_a_write_of_ours_makes_the_users_apply_conflict(place: Place) {
+    let Some(stage) = place.stage("owner-conflict").await else { return };
     apply(&stage, json!({})).await.expect("web is new");
     let knob = json!({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}});
     let web = stage.spec(Who::Sluice, knob).await;
@@ -52,9 +58,8 @@ async fn without_the_policy_a_write_of_ours_makes_the_users_apply_conflict() {
     apply(&stage, json!({})).await.expect("no conflict any more");
 }
 
-#[tokio::test]
-async fn under_the_gate_our_own_writes_leave_no_entry_at_all() {
-    let Some(stage) = Stage::on_the_real_one("owner-none").await else { return };
+async fn under_the_gate_our_own_writes_leave_no_entry_at_all(place: Place) {
+    let Some(stage) = place.stage("owner-none").await else { return };
     apply(&stage, json!({})).await.expect("web is new");
     stage.settle().await;
     stage.gated(json!({"release": "r1"})).await;
@@ -70,9 +75,8 @@ async fn under_the_gate_our_own_writes_leave_no_entry_at_all() {
     assert!(managers(&web).contains(&"kubectl"));
 }
 
-#[tokio::test]
-async fn a_field_that_the_policy_sets_has_no_owner() {
-    let Some(stage) = Stage::on_the_real_one("owner-policy").await else { return };
+async fn a_field_that_the_policy_sets_has_no_owner(place: Place) {
+    let Some(stage) = place.stage("owner-policy").await else { return };
     apply(&stage, json!({})).await.expect("web is new");
     stage.settle().await;
     stage.gated(json!({"rollout": "web"})).await;
@@ -81,9 +85,8 @@ async fn a_field_that_the_policy_sets_has_no_owner() {
     assert!(!owned(&web).contains("f:paused"), "{}", owned(&web));
 }
 
-#[tokio::test]
-async fn the_deployment_controllers_own_writes_pass_the_policy() {
-    let Some(stage) = Stage::on_the_real_one("owner-native").await else { return };
+async fn the_deployment_controllers_own_writes_pass_the_policy(place: Place) {
+    let Some(stage) = place.stage("owner-native").await else { return };
     stage.deploy(2, json!({})).await;
     stage.gated(json!({"rollout": "web"})).await;
     stage.image(Who::User, "v2").await;

@@ -7,7 +7,21 @@ use serde_json::{Value, json};
 use sluice::api::{GATE_NAME, KnobFields, WANTED_ANNOTATION};
 
 use super::harness::Who;
-use super::stage::{NEVER_AVAILABLE, NO_DEADLINE, Stage, manifest, template};
+use super::stage::{
+    NEVER_AVAILABLE, NO_DEADLINE, Place, Stage, manifest, on_both_servers, template,
+};
+
+on_both_servers!(
+    a_deployment_without_an_entry_is_untouched,
+    an_idle_gated_deployment_scales_pauses_and_resumes_as_asked,
+    a_new_template_of_a_gated_deployment_waits_and_nobody_else_lets_it_in,
+    the_gate_holds_the_controllers_own_template_too,
+    nobody_else_turns_the_knob_while_a_release_moves_and_the_wish_is_noted,
+    a_new_template_during_a_release_pauses_and_gets_the_users_own_min_ready_seconds,
+    anybody_may_pause_a_release_and_nobody_else_may_resume_it,
+    a_dry_run_by_the_controllers_own_account_is_held_as_anybody_elses,
+    everybody_is_free_at_once_when_the_gate_is_deleted
+);
 
 /// What the hold is about, as JSON.
 fn knob(web: &Deployment) -> Value {
@@ -27,6 +41,7 @@ fn paused(web: &Deployment) -> bool {
 
 fn wanted(web: &Deployment) -> KnobFields {
     let text = web.annotations().get(WANTED_ANNOTATION).expect("the hold notes what was wanted");
+    assert!(text.starts_with(r#"{"release":"r1","#), "{text}");
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -36,8 +51,8 @@ fn the_knob() -> Value {
 }
 
 /// A release under way: gated and held, `web:v2` let in, the knob at two of ten.
-async fn moving(namespace: &str) -> Option<Stage> {
-    let stage = Stage::on_the_real_one(namespace).await?;
+async fn moving(place: Place, namespace: &str) -> Option<Stage> {
+    let stage = place.stage(namespace).await?;
     stage.deploy(10, json!({"minReadySeconds": 1})).await;
     stage.gated(json!({"rollout": "web"})).await;
     stage.image(Who::User, "v2").await;
@@ -66,9 +81,8 @@ fn manifest_of_the_user(tag: &str) -> Value {
     object
 }
 
-#[tokio::test]
-async fn a_deployment_without_an_entry_is_untouched() {
-    let Some(stage) = Stage::on_the_real_one("gate-no-entry").await else { return };
+async fn a_deployment_without_an_entry_is_untouched(place: Place) {
+    let Some(stage) = place.stage("gate-no-entry").await else { return };
     stage.deploy(1, json!({})).await;
     stage.gated(json!({"rollout": "web"})).await;
     stage.entry(Value::Null).await;
@@ -79,9 +93,8 @@ async fn a_deployment_without_an_entry_is_untouched() {
     assert!(!paused(&web));
 }
 
-#[tokio::test]
-async fn an_idle_gated_deployment_scales_pauses_and_resumes_as_asked() {
-    let Some(stage) = Stage::on_the_real_one("gate-idle").await else { return };
+async fn an_idle_gated_deployment_scales_pauses_and_resumes_as_asked(place: Place) {
+    let Some(stage) = place.stage("gate-idle").await else { return };
     stage.deploy(2, json!({})).await;
     stage.gated(json!({"rollout": "web"})).await;
     let web = stage.spec(Who::User, json!({"replicas": 3})).await;
@@ -92,9 +105,8 @@ async fn an_idle_gated_deployment_scales_pauses_and_resumes_as_asked() {
     assert!(!paused(&stage.spec(Who::User, json!({"paused": false})).await));
 }
 
-#[tokio::test]
-async fn a_new_template_of_a_gated_deployment_waits_and_nobody_else_lets_it_in() {
-    let Some(stage) = Stage::on_the_real_one("gate-template").await else { return };
+async fn a_new_template_of_a_gated_deployment_waits_and_nobody_else_lets_it_in(place: Place) {
+    let Some(stage) = place.stage("gate-template").await else { return };
     stage.deploy(2, json!({})).await;
     stage.gated(json!({"rollout": "web"})).await;
     assert!(paused(&stage.image(Who::User, "v2").await));
@@ -110,9 +122,8 @@ async fn a_new_template_of_a_gated_deployment_waits_and_nobody_else_lets_it_in()
     assert!(!paused(&stage.spec(Who::Sluice, json!({"paused": false})).await));
 }
 
-#[tokio::test]
-async fn the_gate_holds_the_controllers_own_template_too() {
-    let Some(stage) = Stage::on_the_real_one("gate-own-template").await else { return };
+async fn the_gate_holds_the_controllers_own_template_too(place: Place) {
+    let Some(stage) = place.stage("gate-own-template").await else { return };
     stage.deploy(1, json!({})).await;
     stage.gated(json!({"rollout": "web"})).await;
     let mut patch = template("v2");
@@ -120,9 +131,8 @@ async fn the_gate_holds_the_controllers_own_template_too() {
     assert!(paused(&stage.patch(Who::Sluice, patch).await));
 }
 
-#[tokio::test]
-async fn nobody_else_turns_the_knob_while_a_release_moves_and_the_wish_is_noted() {
-    let Some(stage) = moving("hold-knob").await else { return };
+async fn nobody_else_turns_the_knob_while_a_release_moves_and_the_wish_is_noted(place: Place) {
+    let Some(stage) = moving(place, "hold-knob").await else { return };
 
     let params = PatchParams::apply("argocd").force();
     let applied = stage
@@ -160,9 +170,10 @@ async fn nobody_else_turns_the_knob_while_a_release_moves_and_the_wish_is_noted(
     );
 }
 
-#[tokio::test]
-async fn a_new_template_during_a_release_pauses_and_gets_the_users_own_min_ready_seconds() {
-    let Some(stage) = moving("hold-template").await else { return };
+async fn a_new_template_during_a_release_pauses_and_gets_the_users_own_min_ready_seconds(
+    place: Place,
+) {
+    let Some(stage) = moving(place, "hold-template").await else { return };
     let mut patch = template("v3");
     patch["spec"]["minReadySeconds"] = json!(7);
     patch["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": "50%"}});
@@ -178,26 +189,23 @@ async fn a_new_template_during_a_release_pauses_and_gets_the_users_own_min_ready
     );
 }
 
-#[tokio::test]
-async fn anybody_may_pause_a_release_and_nobody_else_may_resume_it() {
-    let Some(stage) = moving("hold-pause").await else { return };
+async fn anybody_may_pause_a_release_and_nobody_else_may_resume_it(place: Place) {
+    let Some(stage) = moving(place, "hold-pause").await else { return };
     assert!(paused(&stage.spec(Who::User, json!({"paused": true})).await));
     assert!(paused(&stage.spec(Who::User, json!({"paused": false})).await));
     assert!(!paused(&stage.spec(Who::Sluice, json!({"paused": false})).await));
 }
 
-#[tokio::test]
-async fn a_dry_run_by_the_controllers_own_account_is_held_as_anybody_elses() {
-    let Some(stage) = moving("hold-dry-run").await else { return };
+async fn a_dry_run_by_the_controllers_own_account_is_held_as_anybody_elses(place: Place) {
+    let Some(stage) = moving(place, "hold-dry-run").await else { return };
     assert!(stage.proven(true).await);
     stage.entry(json!({"release": null})).await;
     assert!(!stage.proven(true).await, "without a release the surge is anybody's");
     assert!(stage.proven(false).await, "the template is not");
 }
 
-#[tokio::test]
-async fn everybody_is_free_at_once_when_the_gate_is_deleted() {
-    let Some(stage) = moving("hold-deleted").await else { return };
+async fn everybody_is_free_at_once_when_the_gate_is_deleted(place: Place) {
+    let Some(stage) = moving(place, "hold-deleted").await else { return };
     stage.gates().delete(GATE_NAME, &DeleteParams::default()).await.expect("the Gate goes");
     // A parameter that has gone is out of force within a watch event.
     let free = json!({"strategy": {"rollingUpdate": {"maxSurge": 3}}});

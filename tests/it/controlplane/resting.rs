@@ -1,6 +1,6 @@
 //! The rest: paused, nothing moves, scaling keeps the share; and the way out of it.
 
-use super::trace::{held, leaving, moving, on_the_real_one, replicas, resting};
+use super::trace::{held, leaving, moving, on_the_real_one, replicas, resting, users};
 
 #[tokio::test]
 async fn scaling_at_rest_keeps_the_share() {
@@ -66,4 +66,41 @@ async fn scaled_to_nothing_with_the_stable_template_put_back_everything_comes_ba
     ];
     let Some(trace) = on_the_real_one("rest-zero-suspended", 10, &[], steps).await else { return };
     assert_eq!(trace.pairs()[2..], [(2, 8), (0, 0), (0, 0), (0, 10), (0, 10), (0, 10), (2, 8)]);
+}
+
+/// From `new` of ten at rest down to one, and up to ten again.
+async fn down_to_one(new: i32, up_again: Vec<(i32, i32)>) {
+    let mut steps = vec![held("v2"), moving(0, new), resting()];
+    steps.extend([1, 10].map(replicas));
+    let name = format!("rest-one-{new}");
+    let Some(trace) = on_the_real_one(&name, 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[3..], up_again);
+}
+
+#[tokio::test]
+async fn scaled_to_one_at_rest_the_larger_share_is_all_that_comes_back() {
+    down_to_one(4, vec![(0, 1), (0, 10)]).await;
+    down_to_one(6, vec![(1, 0), (10, 0)]).await;
+}
+
+#[tokio::test]
+async fn scaled_to_one_at_rest_with_equal_shares_everything_comes_back_new() {
+    down_to_one(5, vec![(1, 0), (10, 0)]).await;
+}
+
+#[tokio::test]
+async fn scaled_to_one_new_pod_the_stable_template_alone_does_not_bring_the_old_back() {
+    let mut steps = vec![held("v2"), moving(0, 6), resting(), replicas(1), held("v1")];
+    steps.push(replicas(10));
+    let Some(trace) = on_the_real_one("rest-one-template", 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[3..], [(1, 0), (1, 0), (10, 0)]);
+}
+
+#[tokio::test]
+async fn scaled_to_one_new_pod_a_rollback_brings_the_old_back() {
+    let mut steps = vec![held("v2"), moving(0, 6), resting(), replicas(1), held("v1")];
+    steps.extend([users(false, "25%"), replicas(10)]);
+    let Some(trace) = on_the_real_one("rest-one-rollback", 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[3..], [(1, 0), (1, 0), (0, 1), (0, 10)]);
+    assert_eq!(trace.steps[5].least_ready, 1, "surge first");
 }

@@ -16,6 +16,9 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, Wat
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use sluice::api::{FIELD_MANAGER, GATE_NAME, Gate};
+use sluice::clock::SystemClock;
+use sluice::sim::controllers::Controllers;
+use sluice::sim::plugins;
 
 use super::harness::{self, Who};
 use super::kubelet;
@@ -25,6 +28,44 @@ use super::trace::Rest;
 pub const NEVER_AVAILABLE: i64 = 2_147_483_646;
 /// The Deployment never counts as stuck.
 pub const NO_DEADLINE: i64 = 2_147_483_647;
+
+/// Where a test runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// etcd, kube-apiserver and kube-controller-manager.
+    Real,
+    /// The in-memory server and controllers.
+    Memory,
+}
+
+impl Place {
+    /// A stage there; `None` where there is no real control plane.
+    pub async fn stage(self, namespace: &str) -> Option<Stage> {
+        match self {
+            Place::Real => Stage::on_the_real_one(namespace).await,
+            Place::Memory => Some(Stage::in_memory(namespace).await),
+        }
+    }
+}
+
+/// Each of these tests runs on the real server and on the in-memory one.
+macro_rules! on_both_servers {
+    ($($test:ident),* $(,)?) => {
+        mod real {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(crate::controlplane::stage::Place::Real).await;
+            })*
+        }
+        mod in_memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(crate::controlplane::stage::Place::Memory).await;
+            })*
+        }
+    };
+}
+pub(super) use on_both_servers;
 
 /// A namespace, the people in it and what happened there.
 pub struct Stage {
@@ -55,8 +96,34 @@ impl Stage {
         Some(Self::open(clients, namespace).await)
     }
 
+    /// A stage on an in-memory server of its own.
+    pub async fn in_memory(namespace: &str) -> Self {
+        let server = plugins::api_server(Arc::new(SystemClock));
+        let clients: BTreeMap<_, _> = [Who::Admin, Who::User, Who::Sluice]
+            .map(|who| (who.name(), server.client(who.name())))
+            .into_iter()
+            .collect();
+        harness::furnish(&clients["admin"]).await;
+        let mut controllers = Controllers::new(server.clone());
+        let mut news = server.notify();
+        let task = tokio::spawn(async move {
+            loop {
+                assert!(controllers.settle(), "the controllers fight");
+                // A refused write is tried again without anything else having changed.
+                let wait = tokio::time::sleep(Duration::from_millis(20));
+                tokio::select! {
+                    () = wait => {}
+                    changed = news.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+        let mut stage = Self::open(clients, namespace).await;
+        stage.tasks.push(task);
+        stage
+    }
+
     /// A stage on whatever the clients speak to.
-    pub async fn open(clients: BTreeMap<&'static str, Client>, namespace: &str) -> Self {
+    async fn open(clients: BTreeMap<&'static str, Client>, namespace: &str) -> Self {
         let admin = clients["admin"].clone();
         let object = json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": namespace}});
