@@ -5,6 +5,7 @@
 //! lagging watch never brings a state back that we have already acted on. No request is made here.
 
 mod objects;
+mod orphan;
 mod snapshot;
 mod world;
 
