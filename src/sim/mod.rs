@@ -9,3 +9,4 @@ pub mod plugins;
 pub mod pods;
 pub mod promql;
 pub mod schema;
+pub mod cluster;
