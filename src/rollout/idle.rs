@@ -138,6 +138,8 @@ fn start(d: &mut Draft<'_>, view: &DeploymentView, stable: &str) {
         step_since: Some(now),
         originals,
         attempt: 1,
+        // Without a gate in force some pods may have been made already.
+        backward: view.current().is_some_and(|rs| rs.replicas > 0),
         ..ReleaseStatus::default()
     });
     d.before.push(Action::Finalizer(true));

@@ -285,23 +285,31 @@ fn turn(view: &DeploymentView, knob: Knob, n: i32) -> KnobPatch {
     }
 }
 
-/// Fewer new pods: on the ReplicaSets, since the native controller never takes the new one down.
-/// At rest the old one gets pods first, and the new one loses them when they are ready.
+/// Fewer new pods: on the ReplicaSets, since the native controller never takes the new one down nor the
+/// old one up. Under the knob at `k` it leaves both alone while the total is right: the old one gets pods
+/// first, as many as the user's surge allows (one where it allows none), and the new one loses as many
+/// when they are available. At rest this does not work: paused, the native controller takes every
+/// surplus back from the largest ReplicaSet before it is ready.
 fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motion {
-    if let Some(rest) = super::deployment::rest(view, aim.user, false) {
-        return Motion::Act(rest);
-    }
+    let n = view.replicas;
     let (Some(new), Some(old)) = (view.current(), view.by_hash(aim.stable)) else {
         return wait("the ReplicaSets of both revisions", None);
     };
+    if let Some(patch) = to_going_back(view, k) {
+        return Motion::Act(Write::Deployment(patch));
+    }
+    if view.fields.paused {
+        return wait("the new ReplicaSet to stop counting its pods as available", None);
+    }
     if !view.settled() {
         return wait("the Deployment controller", None);
     }
-    let n = view.replicas;
-    let wanted_old = n - k;
-    if old.replicas < wanted_old {
-        let to = (old.replicas + 1).min(wanted_old);
-        return Motion::Act(scale(old, to));
+    let surplus = view.total() - n;
+    let (user_surge, _) = budget(aim.user, n);
+    let room = user_surge.max(1) - surplus;
+    let missing = n - k - old.replicas;
+    if missing > 0 && room > 0 {
+        return Motion::Act(scale(old, old.replicas + missing.min(room)));
     }
     let min_ready = aim.user.min_ready_seconds.unwrap_or(0);
     let (ready, wake) = old.available_after(min_ready, now);
@@ -309,7 +317,26 @@ fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motio
         let reason = format!("{ready} of {} stable pods are ready again", old.replicas);
         return Motion::Wait { reason, wake };
     }
-    Motion::Act(scale(new, k))
+    Motion::Act(scale(new, (new.replicas - surplus.max(1)).max(k)))
+}
+
+/// What brings the Deployment under the knob at `k` without a surge, one write at a time.
+fn to_going_back(view: &DeploymentView, k: i32) -> Option<KnobPatch> {
+    if !view.under_knob() {
+        return Some(KnobPatch {
+            paused: (!view.fields.paused).then_some(true),
+            min_ready_seconds: Some(Some(NEVER_READY_SECONDS)),
+            progress_deadline_seconds: Some(Some(NEVER_LATE_SECONDS)),
+            why: "go back: new pods stop counting as available",
+            ..KnobPatch::default()
+        });
+    }
+    let knob = Knob { unavailable: k, surge: 0 };
+    let counts = view.current().is_some_and(|rs| rs.available > 0);
+    if (view.fields.paused && !counts) || (!view.fields.paused && read_knob(view) != knob) {
+        return Some(turn(view, knob, view.replicas));
+    }
+    None
 }
 
 /// A decided size of a ReplicaSet.

@@ -7,7 +7,8 @@ use futures::future::{BoxFuture, FutureExt};
 use crate::analysis::{Query, Sample};
 use crate::clock::{Clock, SimClock};
 use crate::providers::{Answer, MetricSource, ProviderError};
-use crate::sim::promql::{Engine, SharedTsdb, Value};
+use crate::sim::promql::api::SharedTsdb;
+use crate::sim::promql::{Engine, Value};
 
 /// Answers PromQL from the store, at the simulated time.
 pub struct Metrics {

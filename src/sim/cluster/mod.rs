@@ -7,6 +7,9 @@
 mod metrics;
 mod transcript;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -26,7 +29,8 @@ use crate::sim::gateway;
 use crate::sim::kubelet::{Behaviours, Nodes};
 use crate::sim::load::{Scraper, Visitor, VirtualTraffic};
 use crate::sim::pods;
-use crate::sim::promql::{SharedTsdb, Tsdb};
+use crate::sim::promql::Tsdb;
+use crate::sim::promql::api::SharedTsdb;
 
 pub use metrics::Metrics;
 pub use transcript::{Line, Transcript};
@@ -298,11 +302,12 @@ fn base_objects() -> Vec<Value> {
     for crd in crds::all() {
         out.push(serde_json::to_value(crd).unwrap_or_default());
     }
+    out.extend(gateway::definitions());
     out.push(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "GatewayClass",
         "metadata": {"name": "sim"},
-        "spec": {"controllerName": gateway::CONTROLLER_NAME},
+        "spec": {"controllerName": gateway::CONTROLLER},
     }));
     out.push(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",

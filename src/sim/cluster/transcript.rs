@@ -55,7 +55,7 @@ impl Transcript {
         for change in server.changes_since(self.seen) {
             self.seen = change.rv;
             let object = &change.object;
-            match change.resource.plural.as_str() {
+            match &*change.resource.plural {
                 "events" if change.kind == ChangeKind::Added => self.event(now, object),
                 "rollouts" if change.kind != ChangeKind::Deleted => self.phase(now, object),
                 "replicasets" => self.size(now, object, change.kind == ChangeKind::Deleted),
