@@ -61,6 +61,12 @@ impl World {
         })
     }
 
+    /// The account that the namespace's Gate names.
+    #[must_use]
+    pub fn gate_account(&self, namespace: &str) -> Option<String> {
+        self.gates.get(namespace)?.spec.account.clone()
+    }
+
     /// What is known of the gate of a workload: a proof holds for the policy it was made under.
     fn proof(&self, workload: &(String, String)) -> Proof {
         if self.policy.policy.is_none() || self.policy.binding.is_none() {

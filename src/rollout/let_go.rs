@@ -20,10 +20,7 @@ pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
         return finalizer_off(d);
     };
     if d.status.release.is_none() {
-        remove_entry(d);
-        d.status.phase = Some(ended);
-        status::clear(d, status::GATED);
-        return finalizer_off(d);
+        return gone(d, ended);
     }
     d.status.phase = Some(if deleting { Phase::Terminating } else { Phase::Disabling });
     let finish = d.s.rollout.spec.on_delete == Some(OnDelete::Finish);
@@ -38,9 +35,17 @@ pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
     }
     run(d, &view, finish);
     if d.status.release.is_none() {
-        d.status.phase = Some(ended);
-        finalizer_off(d);
+        gone(d, ended);
     }
+}
+
+/// Nothing is left of ours. Until the spec changes, nothing is gated again.
+fn gone(d: &mut Draft<'_>, ended: Phase) {
+    remove_entry(d);
+    d.status.phase = Some(ended);
+    status::clear(d, status::GATED);
+    status::set(d, status::RELEASED, true, "LetGo", "the workload is nobody's");
+    finalizer_off(d);
 }
 
 /// `onDelete: Rollback`: the way back first, then nothing is left to let go.

@@ -6,6 +6,9 @@ use crate::api::status::{Phase, RolloutStatus, STATUS_SCHEMA, Stage};
 use crate::spec;
 use crate::workload::{self, DeploymentView, deployment};
 
+/// How the hold begins that somebody's `kubectl rollout pause` makes.
+pub const PAUSED_BY_HAND: &str = "the Deployment was paused with kubectl rollout pause";
+
 pub(crate) fn run(d: &mut Draft<'_>) {
     if d.status.schema.is_some_and(|v| v > STATUS_SCHEMA) {
         return d.wait(Who::Person, "a newer Sluice wrote this status: run that version");
@@ -83,7 +86,7 @@ fn take_wanted(d: &mut Draft<'_>, view: &DeploymentView) {
     release.originals = fields;
     let pause = paused && release.held.is_none();
     if pause {
-        release.held = Some("the Deployment was paused with kubectl rollout pause".into());
+        release.held = Some(PAUSED_BY_HAND.into());
     }
     if pause {
         d.event("Paused", "the Deployment was paused by hand: kubectl sluice resume goes on");

@@ -21,11 +21,14 @@ mod status;
 mod steps;
 mod traffic;
 mod types;
+mod words;
 
 pub(crate) use draft::Draft;
 pub use draft::plan;
+pub use machine::PAUSED_BY_HAND;
 pub use snapshot::{GateView, Proof, Snapshot};
 pub use types::{Action, EventNote, Plan, Urgency, WaitingOn};
+pub use words::describe_action;
 
 #[cfg(test)]
 mod tests;

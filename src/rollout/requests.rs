@@ -37,6 +37,11 @@ fn approve(d: &mut Draft<'_>, by: Option<&str>) {
             format!("{who} approved, but the step waits for no approval: skip leaves its rest out"),
         );
     }
+    if release.held.as_deref().is_some_and(|h| h.starts_with(super::PAUSED_BY_HAND)) {
+        // A pause is lifted, the step is not approved by that.
+        d.release().held = None;
+        return d.event("Resumed", format!("{who} lifted the pause"));
+    }
     let doubted = d.status.verdicts.iter().filter(|v| v.phase != "Successful");
     let doubted: Vec<String> = doubted.map(|v| v.run.clone()).collect();
     let r = d.release();

@@ -1,6 +1,7 @@
 //! The in-memory cluster.
 pub mod apiserver;
 pub mod cel;
+pub mod cluster;
 pub mod controllers;
 pub mod gateway;
 pub mod kubelet;
@@ -9,4 +10,3 @@ pub mod plugins;
 pub mod pods;
 pub mod promql;
 pub mod schema;
-pub mod cluster;

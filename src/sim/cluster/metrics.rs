@@ -25,7 +25,9 @@ impl Metrics {
             .map_err(|e| ProviderError::Refused(e.to_string()))?;
         let sample = match value {
             Value::Scalar(value) => Sample::Value(value),
-            Value::Vector(samples) => Sample::from_series(samples.iter().map(|s| s.value).collect()),
+            Value::Vector(samples) => {
+                Sample::from_series(samples.iter().map(|s| s.value).collect())
+            }
             Value::Matrix(_) | Value::String(_) => {
                 return Err(ProviderError::Refused("the query gives no instant vector".into()));
             }

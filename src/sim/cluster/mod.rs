@@ -27,7 +27,7 @@ use crate::sim::apiserver::{ApiServer, ChangeKind, Plugins, Refusable, ResourceK
 use crate::sim::controllers::Controllers;
 use crate::sim::gateway;
 use crate::sim::kubelet::{Behaviours, Nodes};
-use crate::sim::load::{Scraper, Visitor, VirtualTraffic};
+use crate::sim::load::{Scraper, VirtualTraffic, Visitor};
 use crate::sim::pods;
 use crate::sim::promql::Tsdb;
 use crate::sim::promql::api::SharedTsdb;
@@ -41,8 +41,13 @@ pub const ACCOUNT: &str = "system:serviceaccount:sluice-system:sluice";
 pub const USER: &str = "user";
 /// How often requests are sent and pods are scraped.
 const TICK: SignedDuration = SignedDuration::from_secs(1);
+/// The shipped admission policies.
+const POLICIES: [&str; 2] = [
+    include_str!("../../../charts/sluice/policies/deployment.yaml"),
+    include_str!("../../../charts/sluice/policies/rollout.yaml"),
+];
 /// Rounds of everybody's work at one instant before it is called a fight.
-const ROUNDS_MAX: usize = 5_000;
+const ROUNDS_MAX: usize = 2_000;
 
 /// What a cluster is made of.
 pub struct Options {
@@ -80,6 +85,8 @@ pub struct Cluster {
     wakes: BTreeMap<Key, Timestamp>,
     tick_at: Timestamp,
     leading: Leading,
+    /// Two of them wrote against each other without end: the run is over.
+    pub fought: bool,
     /// Broken invariants, each with its time.
     pub violations: Vec<(Timestamp, Violation)>,
     /// What happened.
@@ -115,6 +122,7 @@ impl Cluster {
             wakes: BTreeMap::new(),
             tick_at: options.start,
             leading: Leading::assume(),
+            fought: false,
             violations: Vec::new(),
             transcript: Transcript::new(options.start),
             clock,
@@ -178,15 +186,18 @@ impl Cluster {
             }
         }
         self.transcript.say(self.clock.now(), "fight", "nobody comes to rest".into());
+        self.fought = true;
     }
 
     /// Lets time pass until `to`.
     pub async fn run_until(&mut self, to: Timestamp) {
         self.settle().await;
-        while self.clock.now() < to {
+        while self.clock.now() < to && !self.fought {
             let next = self.next_instant().map_or(to, |at| at.min(to));
             let now = self.clock.now();
-            self.clock.advance_to(next.max(now.saturating_add(SignedDuration::from_millis(1)).unwrap_or(to)));
+            self.clock.advance_to(
+                next.max(now.saturating_add(SignedDuration::from_millis(1)).unwrap_or(to)),
+            );
             self.tick();
             self.wake();
             self.settle().await;
@@ -209,12 +220,14 @@ impl Cluster {
         self.settle().await;
         while !done(&self.server) {
             let now = self.clock.now();
-            if now >= end {
+            if now >= end || self.fought {
                 return false;
             }
             let next = self.next_instant().unwrap_or(end).min(end);
-            self.run_until(next.max(now.saturating_add(SignedDuration::from_millis(1)).unwrap_or(end)))
-                .await;
+            self.run_until(
+                next.max(now.saturating_add(SignedDuration::from_millis(1)).unwrap_or(end)),
+            )
+            .await;
         }
         true
     }
@@ -303,6 +316,16 @@ fn base_objects() -> Vec<Value> {
         out.push(serde_json::to_value(crd).unwrap_or_default());
     }
     out.extend(gateway::definitions());
+    for text in POLICIES {
+        // One document each: a policy, its binding.
+        for part in text.split("\n---") {
+            if let Ok(object) = serde_saphyr::from_str::<Value>(part)
+                && object.is_object()
+            {
+                out.push(object);
+            }
+        }
+    }
     out.push(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "GatewayClass",

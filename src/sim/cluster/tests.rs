@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Cluster, Options, USER};
-use crate::sim::apiserver::{Plugins, ResourceKey};
+use crate::sim::apiserver::ResourceKey;
 use crate::sim::kubelet::Behaviours;
 use crate::sim::load::Visitor;
+use crate::sim::plugins::plugins;
 use crate::sim::pods;
 
 fn start() -> Timestamp {
@@ -20,7 +21,7 @@ fn cluster(visitors: Vec<Visitor>) -> Cluster {
         kubelet: Behaviours::default(),
         answers: pods::Behaviours::default(),
         visitors: (visitors, 100.0),
-        plugins: Plugins::none(),
+        plugins: plugins(),
     })
     .unwrap()
 }
@@ -48,7 +49,8 @@ pub(super) fn deployment(image: &str) -> Value {
 fn rollout(steps: &Value, routed: bool) -> Value {
     let mut canary = json!({"steps": steps});
     if routed {
-        canary["trafficRoutings"] = json!([{"service": "web", "gateway": {"httpRouteName": "web"}}]);
+        canary["trafficRoutings"] =
+            json!([{"service": "web", "gateway": {"httpRouteName": "web"}}]);
     }
     json!({
         "apiVersion": "sluice.dev/v1beta1", "kind": "Rollout",

@@ -34,13 +34,7 @@ impl Transcript {
     /// An empty one.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
-        Self {
-            start,
-            seen: 0,
-            sizes: BTreeMap::new(),
-            phases: BTreeMap::new(),
-            lines: Vec::new(),
-        }
+        Self { start, seen: 0, sizes: BTreeMap::new(), phases: BTreeMap::new(), lines: Vec::new() }
     }
 
     /// Adds a line.
@@ -100,7 +94,14 @@ impl fmt::Display for Transcript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
             let seconds = line.at_ms / 1_000;
-            writeln!(f, "{:>5}.{:03}s  {:<22} {}", seconds, line.at_ms % 1_000, line.what, line.text)?;
+            writeln!(
+                f,
+                "{:>5}.{:03}s  {:<22} {}",
+                seconds,
+                line.at_ms % 1_000,
+                line.what,
+                line.text
+            )?;
         }
         Ok(())
     }

@@ -1,0 +1,92 @@
+//! `sluice controller`.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use tokio::sync::watch;
+
+use super::args;
+use crate::clock::{Clock, SystemClock};
+use crate::controller::{Engine, Settings, run};
+use crate::providers::{Catalog, Pool, Server};
+use crate::server;
+use crate::telemetry::Metrics;
+
+/// Runs until SIGTERM or SIGINT, or until the Lease is lost.
+///
+/// # Errors
+/// No cluster, a taken port, a lost Lease.
+pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
+    log(args.log_json);
+    let metrics = Arc::new(Metrics::new()?);
+    let (stop_now, stop) = watch::channel(false);
+    let served = server::serve(args.listen, metrics.clone(), stop.clone())
+        .await
+        .with_context(|| format!("--listen {}: choose a free port", args.listen))?;
+    let (client, _) = args.cluster.connect().await?;
+    tokio::spawn(async move {
+        signal().await;
+        tracing::info!("the end was asked for");
+        let _nobody = stop_now.send(true);
+    });
+    let Some(account) = account(&client, stop.clone()).await else { return Ok(0) };
+    let default = match &args.prometheus {
+        Some(address) => Some(Server::at(address).map_err(|e| anyhow!("--prometheus: {e}"))),
+        None => None,
+    }
+    .transpose()?;
+    let pool = Pool::new(Catalog { default, ..Catalog::default() })?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let identity = std::env::var("HOSTNAME").unwrap_or_else(|_| "sluice".into());
+    let identity = format!("{identity}-{}", std::process::id());
+    let engine = Arc::new(Engine::new(client, clock.clone(), Arc::new(pool), account, &identity));
+    let settings = Settings {
+        namespace: args.cluster.namespace.clone(),
+        lease: (!args.no_lease).then(|| args.lease_namespace.clone()),
+        identity,
+    };
+    let ended = run(engine, clock, settings, metrics, stop).await;
+    served.abort();
+    ended?;
+    Ok(0)
+}
+
+/// Who we are, asked until the API server answers; `None` when the end was asked for first.
+async fn account(client: &kube::Client, mut stop: watch::Receiver<bool>) -> Option<String> {
+    let mut pause = std::time::Duration::from_millis(500);
+    loop {
+        match super::let_go::who_am_i(client).await {
+            Ok(name) => {
+                tracing::info!(account = name, "the API server answers");
+                return Some(name);
+            }
+            Err(error) => tracing::warn!(error = %format!("{error:#}"), "no answer yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.changed() => return None,
+        }
+        pause = (pause * 2).min(std::time::Duration::from_secs(30));
+    }
+}
+
+fn log(json: bool) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=warn"));
+    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _already = if json { base.json().try_init() } else { base.compact().try_init() };
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
