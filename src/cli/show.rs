@@ -49,7 +49,7 @@ pub async fn get(
 
 fn table(items: &[Rollout], everywhere: bool) -> String {
     let mut table = Table::new();
-    table.set_style(NOTHING);
+    table.load_style(NOTHING);
     let mut head = vec!["NAME", "PHASE", "STEP", "WEIGHT", "READY", "VERDICT", "WAITING FOR"];
     if everywhere {
         head.insert(0, "NAMESPACE");
