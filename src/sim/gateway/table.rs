@@ -171,6 +171,9 @@ impl RouteDecision {
         let outcome = match (&rule.problem, rule.pick(random)) {
             (Some(problem), _) => Outcome::Broken(problem.clone()),
             (None, None) => Outcome::Broken("no backend has a weight above 0".to_owned()),
+            (None, Some(share)) if share.backend.namespace != rule.route.0 => {
+                Outcome::Broken("backends must be in the route's namespace".to_owned())
+            }
             (None, Some(share)) if exists(&share.backend) => Outcome::Forward(share.clone()),
             (None, Some(share)) => {
                 let Backend { namespace, service, port } = &share.backend;

@@ -50,6 +50,9 @@ fn no_weight_no_backend_and_no_service_answer_500_and_no_match_404() {
     let half = [http_route("web", half)];
     assert_eq!(outcome(&half, &request("/"), 0), "stable");
     assert_eq!(outcome(&half, &request("/"), 1), "500");
+    let mut abroad = json!({"rules": [{"backendRefs": [to("stable", 1)]}]});
+    abroad["rules"][0]["backendRefs"][0]["namespace"] = json!("elsewhere");
+    assert_eq!(outcome(&[http_route("web", abroad)], &request("/"), 0), "500");
     let only = json!({"rules": [rule(json!({"path": {"type": "Exact", "value": "/a"}}), "a")]});
     assert_eq!(outcome(&[http_route("web", only)], &request("/b"), 0), "404");
 }
