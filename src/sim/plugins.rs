@@ -1,7 +1,7 @@
 //! Schemas, built-in kinds and admission policies, plugged into the in-memory API server.
 //!
-//! The server keeps no rule of its own about any kind of Sluice's: what is gated is what the policies,
-//! bindings and parameters that are stored in it say at that moment.
+//! The server keeps no rule of its own about any kind of Sluice's: what is gated is what the
+//! policies, bindings and parameters that are stored in it say at that moment.
 
 use std::sync::Arc;
 

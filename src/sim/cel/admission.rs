@@ -1,8 +1,8 @@
 //! One write, and all policies over it.
 //!
 //! Policies run in the order of their names, the mutations of one policy in the order written; each
-//! sees the object that the one before left, defaulted, and its variables are evaluated anew. An error
-//! is the policy's `failurePolicy`: one mutation that fails does not stop the next.
+//! sees the object that the one before left, defaulted, and its variables are evaluated anew. An
+//! error is the policy's `failurePolicy`: one mutation that fails does not stop the next.
 
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ pub struct AdmissionRequest {
     pub name: String,
 }
 
-/// Finds a parameter object by its apiVersion, kind, namespace and name. The namespace is that of the
-/// request unless the binding names one; a cluster-scoped kind ignores it.
+/// Finds a parameter object by its apiVersion, kind, namespace and name. The namespace is that of
+/// the request unless the binding names one; a cluster-scoped kind ignores it.
 pub type FindParam<'a> = dyn Fn(&str, &str, &str, &str) -> Option<Arc<Value>> + 'a;
 
 /// What surrounds a request: the cluster's policies and how to look around.
@@ -64,10 +64,11 @@ pub struct Policies<'a> {
 pub struct MutateOutcome {
     /// The object after all mutations.
     pub object: Value,
-    /// Errors that `failurePolicy: Ignore` passed over, each with its policy: a test that expects none
-    /// must look here, as the real server says nothing.
+    /// Errors that `failurePolicy: Ignore` passed over, each with its policy: a test that expects
+    /// none must look here, as the real server says nothing.
     pub ignored: Vec<String>,
-    /// The refusal, if a policy with `failurePolicy: Fail` had an error: HTTP 403, reason `Invalid`.
+    /// The refusal, if a policy with `failurePolicy: Fail` had an error: HTTP 403, reason
+    /// `Invalid`.
     pub denied: Option<String>,
 }
 

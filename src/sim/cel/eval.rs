@@ -1,9 +1,9 @@
 //! A tree-walking evaluator of the Common Expression Language over the parser of the `cel` crate.
 //!
 //! That crate's own interpreter cannot construct messages (`Object.spec{...}`), which is what a
-//! mutating policy returns. Macros arrive expanded to comprehensions. Expressions are not type-checked:
-//! what the API server refuses when a policy is created fails here when it is evaluated. There is no
-//! cost budget, no authorizer and no unsigned integer.
+//! mutating policy returns. Macros arrive expanded to comprehensions. Expressions are not
+//! type-checked: what the API server refuses when a policy is created fails here when it is
+//! evaluated. There is no cost budget, no authorizer and no unsigned integer.
 
 use std::{
     cell::RefCell,
@@ -70,8 +70,8 @@ pub(crate) fn parse(source: &str) -> Result<Program, EvalError> {
     program
 }
 
-/// What an expression can name: the roots (`object`, `request`...) and the policy's variables, each of
-/// which is evaluated when first named and then remembered.
+/// What an expression can name: the roots (`object`, `request`...) and the policy's variables, each
+/// of which is evaluated when first named and then remembered.
 #[derive(Default)]
 pub(crate) struct Env<'a> {
     roots: BTreeMap<&'static str, Val<'a>>,
@@ -221,7 +221,8 @@ impl<'a> Env<'a> {
         Ok(Val::Message { type_name, fields })
     }
 
-    /// Macros (`all`, `exists`, `map`, `filter`...) are folds over a list or over the keys of a map.
+    /// Macros (`all`, `exists`, `map`, `filter`...) are folds over a list or over the keys of a
+    /// map.
     fn comprehension(
         &self,
         fold: &ComprehensionExpr,
@@ -234,8 +235,8 @@ impl<'a> Env<'a> {
         for element in range {
             let outer = Locals::Bound { name: &fold.accu_var, value: accumulator, outer: locals };
             let inner = Locals::Bound { name: &fold.iter_var, value: Ok(element), outer: &outer };
-            if matches!(self.eval(&fold.loop_cond, &inner), Ok(value) if value.as_bool() == Some(false))
-            {
+            let go_on = self.eval(&fold.loop_cond, &inner).map(|value| value.as_bool());
+            if go_on == Ok(Some(false)) {
                 let Locals::Bound { value, .. } = outer else {
                     return Err(EvalError::overload());
                 };

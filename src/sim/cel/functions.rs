@@ -1,5 +1,6 @@
-//! The operators and functions that an expression can call: the standard library, the string and list
-//! extensions and `jsonpatch.escapeKey`. A function that is not here is an error, never a guess.
+//! The operators and functions that an expression can call: the standard library, the string and
+//! list extensions and `jsonpatch.escapeKey`. A function that is not here is an error, never a
+//! guess.
 
 use std::{
     cmp::Ordering,

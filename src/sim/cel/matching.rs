@@ -36,7 +36,8 @@ pub(crate) fn matches(
     if !included || excluded {
         return Ok(false);
     }
-    // A cluster-scoped object is in no namespace and passes; a Namespace is asked by its own labels.
+    // A cluster-scoped object is in no namespace and passes; a Namespace is asked by its own
+    // labels.
     let owner = if request.resource == "namespaces" && request.group.is_empty() {
         objects.into_iter().flatten().next()
     } else {

@@ -1,10 +1,10 @@
-//! What a mutation's result does to the object: an apply configuration is merged into it, a JSON patch
-//! is applied to it.
+//! What a mutation's result does to the object: an apply configuration is merged into it, a JSON
+//! patch is applied to it.
 //!
-//! The merge follows the server's structured merge: maps merge, scalars are set, the lists of built-in
-//! kinds that have keys merge by key, and an atomic list or map in an apply configuration is refused.
-//! Which list of a custom kind is not atomic only its schema could say; all are taken as atomic, as is
-//! the server's default. A field that the kind does not have is not refused here.
+//! The merge follows the server's structured merge: maps merge, scalars are set, the lists of
+//! built-in kinds that have keys merge by key, and an atomic list or map in an apply configuration
+//! is refused. Which list of a custom kind is not atomic only its schema could say; all are taken
+//! as atomic, as is the server's default. A field that the kind does not have is not refused here.
 
 use std::collections::BTreeSet;
 
@@ -25,8 +25,8 @@ pub(crate) fn apply_configuration(object: &Value, patch: Val<'_>) -> Result<Valu
     if !atomics.is_empty() {
         let atomics: Vec<_> = atomics.into_iter().collect();
         return Err(EvalError::new(format!(
-            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or \
-             structs: {}",
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, \
+             maps or structs: {}",
             atomics.join(", ")
         )));
     }
@@ -71,8 +71,8 @@ fn check_type_names(value: &Val<'_>, path: &[&str]) -> Result<(), EvalError> {
             let expected = path.join(".");
             if *type_name != expected {
                 return Err(EvalError::new(format!(
-                    "type mismatch: unexpected type name {type_name:?}, expected {expected:?}, which \
-                     matches field name path from root Object type"
+                    "type mismatch: unexpected type name {type_name:?}, expected {expected:?}, \
+                     which matches field name path from root Object type"
                 )));
             }
             for (name, field) in fields {

@@ -1,11 +1,12 @@
-//! Mutating admission policies, evaluated as Kubernetes 1.36 does, for the in-memory API server, and the
-//! expression language under them.
+//! Mutating admission policies, evaluated as Kubernetes 1.36 does, for the in-memory API server,
+//! and the expression language under them.
 //!
-//! Nothing here knows Sluice's own policies: a gated Deployment comes back paused because the policy,
-//! its binding and the Gate say so. Start at [`mutate`]; the rules of a schema are [`Rule`]s.
+//! Nothing here knows Sluice's own policies: a gated Deployment comes back paused because the
+//! policy, its binding and the Gate say so. Start at [`mutate`]; the rules of a schema are
+//! [`Rule`]s.
 //!
-//! Refused: parameters by selector, `authorizer`, conversion between versions (`matching`), and what
-//! `eval` and `merge` name.
+//! Refused: parameters by selector, `authorizer`, conversion between versions (`matching`), and
+//! what `eval` and `merge` name.
 
 mod admission;
 mod eval;

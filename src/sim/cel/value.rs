@@ -1,5 +1,5 @@
-//! The values of an expression: JSON, borrowed from the objects under admission where possible, and the
-//! few things that JSON cannot say (messages, optionals, durations, instants).
+//! The values of an expression: JSON, borrowed from the objects under admission where possible, and
+//! the few things that JSON cannot say (messages, optionals, durations, instants).
 //!
 //! Maps have string keys here; an expression that builds a map with other keys is refused.
 

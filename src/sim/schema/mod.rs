@@ -1,9 +1,9 @@
-//! What the API server knows about the shape of objects: schemas of custom resources, and the defaults
-//! and rules of the built-in kinds that Sluice touches.
+//! What the API server knows about the shape of objects: schemas of custom resources, and the
+//! defaults and rules of the built-in kinds that Sluice touches.
 //!
 //! Functions over plain JSON, with the words and shapes of Kubernetes 1.36: [`default`], [`prune`],
-//! [`validate`] take the `openAPIV3Schema` of a version; [`builtin`] is the same for built-in kinds.
-//! There is no schema of the built-in kinds: their unknown fields pass.
+//! [`validate`] take the `openAPIV3Schema` of a version; [`builtin`] is the same for built-in
+//! kinds. There is no schema of the built-in kinds: their unknown fields pass.
 
 pub mod builtin;
 mod error;

@@ -1,7 +1,7 @@
 //! The CEL rules of a schema (`x-kubernetes-validations`), evaluated by `sim::cel`.
 //!
-//! `self` is what JSON says: a string with `format: date-time` is a string here. A rule that cannot be
-//! evaluated is a fault of the object, as on the server.
+//! `self` is what JSON says: a string with `format: date-time` is a string here. A rule that cannot
+//! be evaluated is a fault of the object, as on the server.
 
 use serde_json::{Map, Value};
 

@@ -1,8 +1,8 @@
-//! Validation of a value by a structural schema: types, limits, enumerations, patterns, formats, list
-//! and map uniqueness. The CEL rules of the schema are in `rules`.
+//! Validation of a value by a structural schema: types, limits, enumerations, patterns, formats,
+//! list and map uniqueness. The CEL rules of the schema are in `rules`.
 //!
-//! A value that an update leaves as it was is not judged again (ratcheting), so that a stricter schema
-//! locks nobody out.
+//! A value that an update leaves as it was is not judged again (ratcheting), so that a stricter
+//! schema locks nobody out.
 
 use serde_json::Value;
 

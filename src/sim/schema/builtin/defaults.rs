@@ -7,8 +7,8 @@ use super::{pod, zero};
 /// Groups whose kinds have the fields that this module names.
 const GROUPS: [&str; 6] = ["", "apps", "batch", "autoscaling", "policy", "networking.k8s.io"];
 
-/// Fills in the defaults of a built-in kind and drops what the server would not keep: nulls, and zero
-/// values of fields that have no pointer.
+/// Fills in the defaults of a built-in kind and drops what the server would not keep: nulls, and
+/// zero values of fields that have no pointer.
 pub fn default(group: &str, kind: &str, object: &mut Value) {
     if !GROUPS.contains(&group) {
         return;

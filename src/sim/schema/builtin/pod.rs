@@ -123,8 +123,8 @@ fn default_field_ref(reference: &mut Value) {
     }
 }
 
-/// Whether an image has no digest and the tag `latest` or none. A colon before the last slash is the
-/// registry's port.
+/// Whether an image has no digest and the tag `latest` or none. A colon before the last slash is
+/// the registry's port.
 fn is_latest(image: &str) -> bool {
     if image.contains('@') {
         return false;

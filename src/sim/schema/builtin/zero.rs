@@ -2,8 +2,8 @@
 //!
 //! The server reads a built-in object into a Go struct and writes it out again. A field without a
 //! pointer that is marked `omitempty` loses its zero value on the way: `paused: false` and
-//! `minReadySeconds: 0` are gone, and `has(object.spec.paused)` is false in a policy. `replicas: 0` has a
-//! pointer and stays.
+//! `minReadySeconds: 0` are gone, and `has(object.spec.paused)` is false in a policy. `replicas: 0`
+//! has a pointer and stays.
 
 use serde_json::{Map, Value};
 
