@@ -135,19 +135,16 @@ fn slice(service: &Value, salt: &str, ports: Value, endpoints: Vec<Value>) -> Va
 }
 
 /// The slice as it must become, if it differs.
-fn change(own: &Arc<Value>, wanted: Value) -> Option<Arc<Value>> {
-    let fields = ["endpoints", "ports"];
-    let is_same = fields.iter().all(|field| object::same(&own[*field], &wanted[*field]))
+fn change(own: &Arc<Value>, mut wanted: Value) -> Option<Arc<Value>> {
+    let is_same = ["endpoints", "ports"].iter().all(|field| own[*field] == wanted[*field])
         && object::same(&own["metadata"]["labels"], &wanted["metadata"]["labels"]);
     if is_same {
         return None;
     }
-    let mut changed = (**own).clone();
-    for field in fields {
-        changed[field] = wanted[field].clone();
-    }
-    object::set(&mut changed, &["metadata", "labels"], wanted["metadata"]["labels"].clone());
-    Some(Arc::new(changed))
+    let mut metadata = own["metadata"].clone();
+    object::set(&mut metadata, &["labels"], wanted["metadata"]["labels"].take());
+    object::set(&mut wanted, &["metadata"], metadata);
+    Some(Arc::new(wanted))
 }
 
 #[cfg(test)]
