@@ -1,6 +1,6 @@
 //! Server-side apply: merging an applied configuration, and taking away what a manager gives up.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Map, Value};
 
@@ -46,7 +46,8 @@ fn list_mut(value: &mut Value) -> &mut Vec<Value> {
     value.as_array_mut().expect("it was just made a list")
 }
 
-/// Items in the applied order; those that only the live list has stay behind their neighbour.
+/// Items in the applied order; those that only the live list has go before the next item that both
+/// have.
 fn merge_list(
     live: Vec<Value>,
     applied: &[Value],
@@ -54,29 +55,47 @@ fn merge_list(
     schema: Schema<'_>,
 ) -> Vec<Value> {
     let identity = |item: &Value| element_of(item, keys, schema);
+    let mut rest: VecDeque<String> = live.iter().map(identity).collect();
+    let mut values: BTreeMap<String, Value> = rest.iter().cloned().zip(live).collect();
     let wanted: Vec<String> = applied.iter().map(identity).collect();
-    let mut rest: VecDeque<(String, Value)> =
-        live.into_iter().map(|item| (identity(&item), item)).collect();
+    let shared: Vec<String> =
+        wanted.iter().filter(|id| values.contains_key(*id)).cloned().collect();
+    let mut shared = shared.iter().peekable();
     let mut result = Vec::new();
     for (id, item) in wanted.iter().zip(applied) {
-        while rest.front().is_some_and(|(other, _)| !wanted.contains(other)) {
-            result.extend(rest.pop_front().map(|(_, value)| value));
+        while let Some(front) = rest.front().filter(|front| Some(*front) != shared.peek().copied())
+        {
+            if !wanted.contains(front) {
+                result.extend(values.remove(front));
+            }
+            rest.pop_front();
         }
-        let at = rest.iter().position(|(other, _)| other == id);
-        let found = at.and_then(|at| rest.remove(at)).map(|(_, value)| value);
-        let mut merged = found.unwrap_or_else(|| Value::Object(Map::new()));
+        if shared.next_if(|next| *next == id).is_some() {
+            rest.pop_front();
+        }
+        let mut merged = values.remove(id).unwrap_or_else(|| Value::Object(Map::new()));
         merge(&mut merged, item, schema.items());
         result.push(merged);
     }
-    result.extend(rest.into_iter().map(|(_, value)| value));
+    result.extend(rest.iter().filter_map(|id| values.remove(id)));
     result
 }
 
-/// Takes the given paths out of an object, unless somebody else owns them or something below.
-pub fn give_up(object: &mut Value, paths: &[Path], others: &FieldSet, schema: Schema<'_>) {
-    for path in paths.iter().filter(|path| !others.touches(path)) {
+/// Takes the given paths out of an object, unless somebody else owns them or something below. The
+/// shorter ones go first: an item that goes as a whole must still be found by its keys.
+pub fn give_up(object: &mut Value, mut paths: Vec<Path>, others: &FieldSet, schema: Schema<'_>) {
+    paths.sort_by_key(Vec::len);
+    for path in paths.iter().filter(|path| !others.touches(path) && !names_a_key(path)) {
         remove(object, path, schema);
     }
+}
+
+/// True for the key field of a list's item: the item cannot stay without it.
+fn names_a_key(path: &[String]) -> bool {
+    let [.., item, field] = path else { return false };
+    let keys = item.strip_prefix("k:").and_then(|keys| serde_json::from_str::<Value>(keys).ok());
+    let name = field.strip_prefix("f:").unwrap_or_default();
+    keys.is_some_and(|keys| keys.get(name).is_some())
 }
 
 /// Removes the value at a path, and what is empty without it.

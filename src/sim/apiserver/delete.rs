@@ -24,7 +24,8 @@ pub fn one(request: &Request<'_>, state: &mut State) -> Refusable<Value> {
     let stored = state.stored(kind, namespace, name).cloned();
     let stored = stored.ok_or_else(|| ApiStatus::not_found(kind, name))?;
     preconditions(kind, &stored, &call.body["preconditions"])?;
-    let gone = if shows_deleted(kind) {
+    let held = stored["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let gone = if shows_deleted(kind) || (held && call.options.dry_run) {
         let mut last = Value::clone(&view::of(kind, &stored));
         stamp(&mut last, 0, request.now);
         last
@@ -93,7 +94,8 @@ fn preconditions(kind: &Kind, stored: &Value, wanted: &Value) -> Refusable<()> {
                 "the {label} in the precondition ({wanted}) does not match the {label} in record \
                  ({found}). {why}"
             );
-            return Err(ApiStatus::conflict(kind, meta(stored, "name"), &why));
+            let (group, name) = (&kind.key.group, meta(stored, "name"));
+            return Err(ApiStatus::conflict_of(group, &kind.kind, name, &why));
         }
     }
     Ok(())

@@ -154,7 +154,7 @@ pub fn applied(
     abandoned.subtract(&claimed);
     let mut rest = claimed.clone();
     others.iter().for_each(|entry| rest.add(&entry.fields));
-    apply::give_up(&mut merged, &abandoned.paths(), &rest, schema);
+    apply::give_up(&mut merged, abandoned.paths(), &rest, schema);
     let mut entry = writer.entry(claimed);
     if let Some(before) = before.filter(|before| before.fields == entry.fields) {
         entry.time = before.time;

@@ -9,15 +9,22 @@ pub fn get(request: &Request<'_>, state: &State) -> Refusable<Value> {
     let (kind, call) = (&request.kind, request.call);
     let name = call.name.as_deref().unwrap_or_default();
     let namespace = call.namespace.as_deref().unwrap_or_default();
+    let served = match call.subresource.as_deref() {
+        None => true,
+        Some("status") => kind.status,
+        Some("scale") => kind.scale.is_some(),
+        Some(_) => false,
+    };
+    if !served {
+        return Err(ApiStatus::no_such_resource());
+    }
     let stored = state.stored(kind, namespace, name);
     let stored = stored.ok_or_else(|| ApiStatus::not_found(kind, name))?;
     let object = view::of(kind, stored);
-    match call.subresource.as_deref() {
-        None => Ok(Value::clone(&object)),
-        Some("status") if kind.status => Ok(Value::clone(&object)),
-        Some("scale") if kind.scale.is_some() => scale::of(kind, &object),
-        Some(_) => Err(ApiStatus::no_such_resource()),
+    if call.subresource.as_deref() == Some("scale") {
+        return scale::of(kind, &object);
     }
+    Ok(Value::clone(&object))
 }
 
 /// The objects that the selectors choose, a page at a time.

@@ -87,9 +87,15 @@ impl ApiStatus {
     }
 
     pub(super) fn conflict(kind: &Kind, name: &str, why: &str) -> Box<Self> {
-        let message =
-            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.qualified());
-        Self::about(409, "Conflict", kind, name, message)
+        Self::conflict_of(&kind.key.group, &kind.key.plural, name, why)
+    }
+
+    /// A conflict on what some messages call by another word than the plural.
+    pub(super) fn conflict_of(group: &str, word: &str, name: &str, why: &str) -> Box<Self> {
+        let shown = if group.is_empty() { word.to_owned() } else { format!("{word}.{group}") };
+        let message = format!("Operation cannot be fulfilled on {shown} \"{name}\": {why}");
+        let details = details(name, group, word, None);
+        Box::new(Self { code: 409, reason: "Conflict", message, details })
     }
 
     pub(super) fn stale(kind: &Kind, name: &str) -> Box<Self> {
@@ -144,8 +150,8 @@ impl ApiStatus {
 
 /// `details` of a Status: what is empty is left out.
 fn details(name: &str, group: &str, kind: &str, causes: Option<&[Value]>) -> Value {
-    let mut details = json!({"kind": kind});
-    for (field, value) in [("name", name), ("group", group)] {
+    let mut details = json!({});
+    for (field, value) in [("name", name), ("group", group), ("kind", kind)] {
         if !value.is_empty() {
             details[field] = json!(value);
         }

@@ -39,6 +39,7 @@ pub fn merge(target: &mut Value, patch: &Value, schema: Schema<'_>) {
             Value::Array(items) if schema.has_strategy("merge") => {
                 let before = live.as_array().cloned().unwrap_or_default();
                 let merged = merge_list(before.clone(), items, schema);
+                let order = order.unwrap_or(items);
                 *live = Value::Array(ordered(merged, order, &before, schema.merge_key()));
             }
             other => *live = other.clone(),
@@ -60,7 +61,7 @@ fn directives(fields: &mut Map<String, Value>, patch: &Map<String, Value>, schem
             if let Some(list) = list.and_then(Value::as_array_mut) {
                 let before = list.clone();
                 let key = schema.field(name).merge_key();
-                *list = ordered(before.clone(), Some(&values.to_vec()), &before, key);
+                *list = ordered(before.clone(), values, &before, key);
             }
         }
     }
@@ -93,15 +94,9 @@ fn merge_list(mut live: Vec<Value>, patch: &[Value], schema: Schema<'_>) -> Vec<
     live
 }
 
-/// Brings a merged list into the order that the patch asks for. Items that the patch does not name
-/// stay where they stood among the others.
-fn ordered(
-    merged: Vec<Value>,
-    order: Option<&Vec<Value>>,
-    before: &[Value],
-    key: Option<&str>,
-) -> Vec<Value> {
-    let Some(order) = order else { return merged };
+/// Brings a merged list into the order that the patch asks for, or has itself. Items that the patch
+/// does not name keep their place before those that they stood before; new ones come first.
+fn ordered(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
     let identity = |item: &Value| key.map_or_else(|| item.clone(), |key| item[key].clone());
     let place = |list: &[Value], item: &Value| {
         list.iter().position(|other| identity(other) == identity(item))
@@ -115,7 +110,7 @@ fn ordered(
         let first = match (named.peek(), rest.peek()) {
             (Some(named), Some(rest)) => {
                 let places = place(before, named).zip(place(before, rest));
-                places.is_some_and(|(named, rest)| named < rest)
+                places.is_none_or(|(named, rest)| named < rest)
             }
             (Some(_), None) => true,
             (None, Some(_)) => false,

@@ -36,7 +36,7 @@ pub fn update(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> 
     let body = request.call.body.clone();
     if request.call.subresource.as_deref() == Some("scale") {
         return change(request, state, |kind, old| {
-            same_uid(kind, old, &body)?;
+            same_uid(kind, Some("scale"), old, &body)?;
             fresh(kind, old, &body)?;
             scale::set(kind, old, &body)
         });
@@ -53,9 +53,10 @@ pub fn update(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> 
         if meta(&body, "resourceVersion").is_empty() && prepare::must_be_conditional(kind) {
             let why = "must be specified for an update";
             let cause = Cause::invalid("metadata.resourceVersion", &json!(0), why);
-            return Err(ApiStatus::invalid(&kind.kind, &kind.key.group, &name, &[cause]));
+            let (plural, group) = (&kind.key.plural, &kind.key.group);
+            return Err(ApiStatus::invalid(plural, group, &name, &[cause]));
         }
-        same_uid(kind, old, &body)?;
+        same_uid(kind, None, old, &body)?;
         fresh(kind, old, &body)?;
         Ok(body)
     })
@@ -72,7 +73,7 @@ pub fn patch(
         let changed = change(request, state, |kind, old| {
             let shown = scale::of(kind, old)?;
             let wanted = patch::apply(how, kind, Schema::none(), &shown, &body)?;
-            same_uid(kind, old, &wanted)?;
+            same_uid(kind, Some("scale"), old, &wanted)?;
             fresh(kind, old, &wanted)?;
             scale::set(kind, old, &wanted)
         })?;
@@ -228,15 +229,19 @@ fn commit(request: &Request<'_>, state: &mut State, old: &Value, new: Value) -> 
     answer
 }
 
-/// The uid of a PUT is a precondition.
-fn same_uid(kind: &Kind, old: &Value, wanted: &Value) -> Refusable<()> {
+/// The uid of a PUT, and of any write to a Scale, is a precondition.
+fn same_uid(kind: &Kind, below: Option<&str>, old: &Value, wanted: &Value) -> Refusable<()> {
     let (given, stored) = (meta(wanted, "uid"), meta(old, "uid"));
     if given.is_empty() || given == stored {
         return Ok(());
     }
     let why =
         format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
-    Err(ApiStatus::conflict(kind, meta(old, "name"), &why))
+    let word = below.map_or_else(
+        || kind.key.plural.to_string(),
+        |below| format!("{}/{below}", kind.key.plural),
+    );
+    Err(ApiStatus::conflict_of(&kind.key.group, &word, meta(old, "name"), &why))
 }
 
 /// The uid of a PATCH is a field like others, and one that cannot be changed.
@@ -273,16 +278,7 @@ fn admit(
     let refused =
         !unknown.is_empty() && request.call.options.field_validation == FieldValidation::Strict;
     if refused {
-        let list: Vec<String> =
-            unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
-        let message = format!(
-            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
-            kind.kind,
-            kind.key.version,
-            kind.kind,
-            list.join(", "),
-        );
-        return Err(ApiStatus::bad_request(message));
+        return Err(unknown_fields(request, object, &unknown));
     }
     (request.plugins.default)(&write, object);
     if request.call.verb != Verb::Patch(PatchType::Apply) {
@@ -295,6 +291,21 @@ fn admit(
         request.warnings.extend(texts);
     }
     Ok(())
+}
+
+/// The refusal of fields that nobody knows; a patch is refused with the object that it makes.
+fn unknown_fields(request: &Request<'_>, object: &Value, paths: &[String]) -> Box<ApiStatus> {
+    let list: Vec<String> = paths.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    let why = format!("strict decoding error: {}", list.join(", "));
+    if matches!(request.call.verb, Verb::Patch(_)) {
+        let cause = Cause::invalid("patch", &json!(object.to_string()), &why);
+        return ApiStatus::invalid("", "", "", &[cause]);
+    }
+    let kind = &request.kind;
+    ApiStatus::bad_request(format!(
+        "{} in version \"{}\" cannot be handled as a {}: {why}",
+        kind.kind, kind.key.version, kind.kind
+    ))
 }
 
 fn validate(
@@ -338,7 +349,7 @@ fn bind(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> {
     let bound = text(&old["spec"]["nodeName"]);
     if !bound.is_empty() {
         let why = format!("pod {name} is already assigned to node \"{bound}\"");
-        return Err(ApiStatus::conflict(&kind, &name, &why));
+        return Err(ApiStatus::conflict_of("", "pods/binding", &name, &why));
     }
     let mut pod = Value::clone(&old);
     object_mut(&mut pod["spec"]).insert("nodeName".into(), json!(node));

@@ -6,6 +6,7 @@
 //! `kube::Client`s, so that the same ones run on the in-memory server.
 
 mod approval;
+mod conformance;
 mod going_back;
 mod harness;
 mod in_memory;

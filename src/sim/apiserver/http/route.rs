@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::{
     ApiStatus, Call, FieldValidation, Options, PatchType, Refusable, ResourceKey, Verb,
@@ -184,7 +184,11 @@ pub fn body(call: &mut Call, content_type: &str, bytes: &[u8]) -> Refusable<()> 
             "application/merge-patch+json" => PatchType::Merge,
             "application/strategic-merge-patch+json" => PatchType::Strategic,
             "application/apply-patch+yaml" => PatchType::Apply,
-            _ => return Err(unsupported(PATCHES)),
+            _ => {
+                let message = "415: Unsupported Media Type";
+                let refusal = ApiStatus::new(415, "UnsupportedMediaType", message);
+                return Err(Box::new(ApiStatus { details: json!({}), ..*refusal }));
+            }
         });
     } else if !reviews && !matches!(media, "" | "application/json" | "application/yaml") {
         return Err(unsupported("application/json, application/yaml"));
@@ -207,9 +211,6 @@ pub fn body(call: &mut Call, content_type: &str, bytes: &[u8]) -> Refusable<()> 
     };
     Ok(())
 }
-
-const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
-                       application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 fn unsupported(accepted: &str) -> Box<ApiStatus> {
     let message = format!(

@@ -28,13 +28,13 @@ fn lists_are_merged_by_their_key() {
         {"name": "new", "image": "new:1"},
     ]});
     let after = containers(&server, body);
-    assert_eq!(after[0]["env"], json!([{"name": "A", "value": "9"}, {"name": "B", "value": "2"}]));
+    assert_eq!(after[0]["env"], json!([{"name": "B", "value": "2"}, {"name": "A", "value": "9"}]));
     assert_eq!(
         after[0]["ports"],
         json!([{"containerPort": 80, "name": "web"}, {"containerPort": 81}])
     );
     let names: Vec<&Value> = after.as_array().unwrap().iter().map(|c| &c["name"]).collect();
-    assert_eq!(names, ["app", "side", "new"]);
+    assert_eq!(names, ["app", "new", "side"]);
 }
 
 #[test]
