@@ -75,6 +75,26 @@ fn the_left_end_of_a_range_belongs_to_it_only_in_version_two() {
     assert_eq!((count(Dialect::V2), count(Dialect::V3)), (3.0, 2.0));
 }
 
+/// From 8 to 28 over 20 s: by its slope the counter was zero 8 s before the first sample. Version 2
+/// goes back to there; version 3 first limits the gap to half an interval, 5 s. Both add 5 s at the
+/// right end.
+#[test]
+fn extrapolation_to_a_counters_zero_follows_the_version() {
+    let mut db = Tsdb::new(3_600_000);
+    let labels = Labels::new("requests_total", [("app", "web")]);
+    for (at_ms, value) in [(30_000, 8.0), (40_000, 18.0), (50_000, 28.0)] {
+        db.append(&labels, at_ms, value).unwrap();
+    }
+    let increase = |dialect| {
+        let engine = Engine { dialect, ..Engine::default() };
+        match engine.instant(&db, "increase(requests_total[55s])", 55_000).unwrap() {
+            Value::Vector(samples) => samples[0].value,
+            other => panic!("not a vector: {other:?}"),
+        }
+    };
+    assert_eq!((increase(Dialect::V2), increase(Dialect::V3)), (33.0, 30.0));
+}
+
 #[test]
 fn unknown_functions_and_broken_syntax_are_errors_that_say_so() {
     let db = two_codes();
