@@ -1,8 +1,8 @@
 //! Sluice: progressive delivery for Kubernetes.
 //!
-//! Observe, plan, apply: a pure planner turns a snapshot of the cluster and the time into a status, a
-//! list of fully decided actions, the next wake-up and the reason for waiting; everything else is an
-//! adapter around it.
+//! Observe, plan, apply: a pure planner turns a snapshot of the cluster and the time into a status,
+//! a list of fully decided actions, the next wake-up and the reason for waiting; everything else is
+//! an adapter around it.
 //!
 //! ```text
 //!         watches, stores            pure, synchronous, deterministic              the only writer

@@ -1,7 +1,7 @@
 //! `AnalysisTemplate` and `ClusterAnalysisTemplate`: what is measured and how it is judged.
 //!
-//! A superset of Argo's `argoproj.io/v1alpha1` templates: a manifest written for it is valid here when
-//! only its `apiVersion` changes. What is added is said at each field. The providers are in
+//! A superset of Argo's `argoproj.io/v1alpha1` templates: a manifest written for it is valid here
+//! when only its `apiVersion` changes. What is added is said at each field. The providers are in
 //! [`super::provider`], the comparison of canary and stable in [`super::compare`].
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -74,8 +74,8 @@ pub struct AnalysisTemplateSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub templates: Vec<TemplateRef>,
-    /// Added: the chance that a good release is failed by the comparisons of this template, `N%` per
-    /// release. Default `1%`.
+    /// Added: the chance that a good release is failed by the comparisons of this template, `N%`
+    /// per release. Default `1%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(0\.[0-9]+|[1-9][0-9]?(\.[0-9]+)?)%$"), length(max = 8))]
     pub risk: Option<String>,
@@ -87,8 +87,8 @@ pub struct AnalysisTemplateSpec {
     pub kayenta_config: Option<Opaque>,
 }
 
-/// The same for the whole cluster. A namespaced template that it names is looked for in the Rollout's
-/// namespace.
+/// The same for the whole cluster. A namespaced template that it names is looked for in the
+/// Rollout's namespace.
 #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "sluice.dev",
@@ -150,7 +150,8 @@ pub struct Metric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::span_or_arg")]
     pub initial_delay: Option<DurationSpec>,
-    /// How many measurements without an error are taken. Absent: one without `interval`, no end with it.
+    /// How many measurements without an error are taken. Absent: one without `interval`, no end
+    /// with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_or_arg")]
     pub count: Option<IntOrString>,

@@ -1,8 +1,8 @@
 //! `AnalysisRun`: one analysis under way and what it found.
 //!
-//! The spec is a whole copy of what is measured, so that a run is explained by itself. The status is
-//! Argo's, and with it, per metric, the verdict and the evidence per arm. What the next process needs
-//! to go on is here and nowhere else.
+//! The spec is a whole copy of what is measured, so that a run is explained by itself. The status
+//! is Argo's, and with it, per metric, the verdict and the evidence per arm. What the next process
+//! needs to go on is here and nowhere else.
 
 use std::collections::BTreeMap;
 
@@ -169,7 +169,8 @@ pub struct AnalysisRunStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The version of the layout of a run's status. A controller that meets a newer one leaves it alone.
+/// The version of the layout of a run's status. A controller that meets a newer one leaves it
+/// alone.
 pub const RUN_SCHEMA: i32 = 1;
 
 /// Phase of a run, a metric or a measurement: Argo's words.

@@ -1,4 +1,5 @@
-//! The comparison of canary and stable in a metric: raw series in, a verdict with an error bound out.
+//! The comparison of canary and stable in a metric: raw series in, a verdict with an error bound
+//! out.
 //!
 //! The queries name raw counters, histogram buckets or gauges, never `rate()`. The selector of each
 //! arm's pods is added to the query by the analysis.

@@ -1,7 +1,7 @@
 //! Every custom resource definition, in a fixed order, as it is installed.
 //!
-//! What the derived definitions lack is added here: bounds for whatever has none, so that the cost of
-//! every rule can be estimated, and no `nullable`, so that a null is the same as nothing.
+//! What the derived definitions lack is added here: bounds for whatever has none, so that the cost
+//! of every rule can be estimated, and no `nullable`, so that a null is the same as nothing.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -51,6 +51,7 @@ pub fn file_name(crd: &CustomResourceDefinition) -> String {
 
 /// `crd` as YAML.
 #[must_use]
+#[expect(clippy::expect_used, reason = "a definition is plain data, which is always YAML")]
 pub fn yaml(crd: &CustomResourceDefinition) -> String {
     serde_saphyr::to_string(crd).expect("a definition is plain data")
 }

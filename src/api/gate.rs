@@ -1,7 +1,7 @@
 //! `Gate`: what is gated and held in a namespace. The admission policies' parameter.
 //!
-//! One object per namespace, named `sluice`, written by the controller alone. Whoever deletes it, or
-//! takes an entry out, lets go of the workload at once, with or without a controller alive.
+//! One object per namespace, named `sluice`, written by the controller alone. Whoever deletes it,
+//! or takes an entry out, lets go of the workload at once, with or without a controller alive.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GateSpec {
-    /// The user name of the controller, as the API server knows it. Only this account moves what is held.
+    /// The user name of the controller, as the API server knows it. Only this account moves what is
+    /// held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub account: Option<String>,

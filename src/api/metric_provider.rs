@@ -1,8 +1,8 @@
 //! `MetricProvider` and `ClusterMetricProvider`: a metric server with its credentials and limits,
 //! named by `provider.ref`.
 //!
-//! Credentials are Secret references and are read in the provider's own namespace (for the cluster's:
-//! the controller's), so that a template never sees one.
+//! Credentials are Secret references and are read in the provider's own namespace (for the
+//! cluster's: the controller's), so that a template never sees one.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -189,14 +189,14 @@ pub struct ProviderTls {
 pub struct ProviderLimits {
     /// Queries at a time. Default 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000), extend("default" = 8))]
+    #[schemars(range(min = 1, max = 1000))]
     pub concurrent: Option<i32>,
     /// Queries a second. Default 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000), extend("default" = 20))]
+    #[schemars(range(min = 1, max = 10_000))]
     pub per_second: Option<i32>,
     /// Largest answer in bytes. Default 16 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1024), extend("default" = 16_777_216))]
+    #[schemars(range(min = 1024))]
     pub response_bytes: Option<i64>,
 }

@@ -14,6 +14,7 @@ pub mod provider;
 pub mod rollout;
 pub mod routing;
 mod schema;
+pub mod stanza;
 pub mod status;
 
 pub use analysis::{AnalysisTemplate, AnalysisTemplateSpec, ClusterAnalysisTemplate, Metric};

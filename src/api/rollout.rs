@@ -10,7 +10,6 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::analysis::{DryRun, MeasurementRetention};
 pub use super::around::{AlertRule, Hook, HookFailurePolicy, HookPoint, NotificationRef, Window};
 pub use super::common::FieldRef;
 use super::common::{Condition, DurationSpec, Time};
@@ -19,6 +18,7 @@ pub use super::routing::{
     SessionAffinity, TrafficRoutingRef, ValueMatch, ValueMatchType,
 };
 use super::schema;
+pub use super::stanza::{AnalysisArg, AnalysisStanza, ArgSource, TemplateRef};
 use super::status::RolloutStatus;
 
 /// How a workload's new versions are held back and let through, step by step.
@@ -71,8 +71,8 @@ use super::status::RolloutStatus;
 pub struct RolloutSpec {
     /// The workload that is released, in the Rollout's namespace.
     pub workload_ref: WorkloadRef,
-    /// True takes Sluice's hands off: what is under way is ended as `onDelete` says and the workload
-    /// is nobody's until this is false again.
+    /// True takes Sluice's hands off: what is under way is ended as `onDelete` says and the
+    /// workload is nobody's until this is false again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
     /// How a new version is let through.
@@ -357,8 +357,8 @@ pub struct Step {
     #[schemars(length(max = 4))]
     #[x_kube(validation = schema::percent_rule())]
     pub mirror: Option<String>,
-    /// What the step waits for after pods and traffic are in place. Absent: the analysis' verdict, or
-    /// approval where there is none. `{}`: approval.
+    /// What the step waits for after pods and traffic are in place. Absent: the analysis' verdict,
+    /// or approval where there is none. `{}`: approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
     /// Analysis that must pass before the step ends.
@@ -394,112 +394,6 @@ pub struct PodMetadata {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,
-}
-
-/// Which templates are run, with which arguments.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[x_kube(
-    validation = Rule::new(
-        "has(self.templates) && size(self.templates) > 0"
-    )
-    .message(
-        "must name at least one template; write `- templateName: NAME` under \
-         templates"
-    ),
-    validation = Rule::new(
-        "!has(self.args) || self.args.all(a, self.args.exists_one(b, b.name == \
-         a.name))"
-    )
-    .message(
-        "an argument is given twice; give each argument once"
-    )
-)]
-#[serde(rename_all = "camelCase")]
-pub struct AnalysisStanza {
-    /// The templates. All their metrics run in one AnalysisRun.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub templates: Vec<TemplateRef>,
-    /// Arguments for the templates.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub args: Vec<AnalysisArg>,
-    /// How long the analysis may take before `onInconclusive` applies.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<DurationSpec>,
-    /// The first step (counted from 1) at which a background analysis runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 50))]
-    pub starting_step: Option<i32>,
-    /// Metrics that are measured and reported but never decide.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub dry_run: Vec<DryRun>,
-    /// How many measurements of which metrics are kept in the run's status.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub measurement_retention: Vec<MeasurementRetention>,
-    /// Labels and annotations of the AnalysisRun.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub analysis_run_metadata: Option<PodMetadata>,
-}
-
-/// A template by name.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct TemplateRef {
-    /// The AnalysisTemplate, or ClusterAnalysisTemplate when `clusterScope` is true.
-    #[schemars(schema_with = "schema::object_name")]
-    pub template_name: String,
-    /// True names a ClusterAnalysisTemplate.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub cluster_scope: bool,
-}
-
-/// An argument: a value or where it comes from.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[x_kube(
-    validation = Rule::new(
-        "has(self.value) != has(self.valueFrom)"
-    )
-    .message(
-        "must have exactly one of value and valueFrom"
-    )
-)]
-#[serde(rename_all = "camelCase")]
-pub struct AnalysisArg {
-    /// Name.
-    #[schemars(schema_with = "schema::word")]
-    pub name: String,
-    /// The value itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub value: Option<String>,
-    /// A value taken from the release.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value_from: Option<ArgSource>,
-}
-
-/// A value taken from the release.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[x_kube(
-    validation = Rule::new(
-        "has(self.podTemplateHashValue) != has(self.fieldRef)"
-    )
-    .message(
-        "must have exactly one of podTemplateHashValue (Stable or Latest) and \
-         fieldRef"
-    )
-)]
-#[serde(rename_all = "camelCase")]
-pub struct ArgSource {
-    /// `Stable` or `Latest`: the pod template hash of that revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^(Stable|Latest)$"), length(max = 6))]
-    pub pod_template_hash_value: Option<String>,
-    /// A field of the Rollout, as a path such as `metadata.labels['app']`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field_ref: Option<FieldRef>,
 }
 
 /// Steps written by rule: from `from` to `to`, by a sum or a factor, each lasting `every`.

@@ -38,8 +38,8 @@ pub struct RolloutStatus {
     /// `Ready`, `Reconciling`, `Stalled` (kstatus), `Progressing`, `Succeeded` (Kruise) and ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Kruise's sub-status of a canary release. A client approves by setting `currentStepState` here to
-    /// `StepReady`, and jumps by setting `nextStepIndex`.
+    /// Kruise's sub-status of a canary release. A client approves by setting `currentStepState`
+    /// here to `StepReady`, and jumps by setting `nextStepIndex`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_status: Option<CanaryStatus>,
     /// What holds the workload.

@@ -3,7 +3,9 @@
 mod args;
 mod client;
 mod controller;
+pub mod crds;
 mod let_go;
+pub mod lint;
 mod show;
 mod verbs;
 

@@ -18,6 +18,10 @@ pub const MOST_STEPS: usize = 50;
 /// How long a batch may take to get ready when nothing is said.
 const PROGRESS_DEADLINE: SignedDuration = SignedDuration::from_secs(600);
 
+/// The words of the schema's rules.
+const REPLICAS_DOWN: &str = "replicas must not go down from one step to the next";
+const TRAFFIC_DOWN: &str = "traffic must not go down from one step to the next";
+
 /// A checked release plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -129,7 +133,7 @@ fn steps(canary: &Canary, errors: &mut Errors) -> Vec<StepPlan> {
                 if let Some(name) = &plan.name
                     && plans.iter().any(|known| known.name.as_ref() == Some(name))
                 {
-                    let remedy = "is the name of an earlier step; give each step its own";
+                    let remedy = "two steps have one name; give each step its own";
                     errors.invalid(format!("{path}[{index}].name"), name, remedy);
                 }
                 plans.push(plan);
@@ -150,13 +154,14 @@ fn rising(before: &StepPlan, step: &StepPlan, index: usize, errors: &mut Errors)
         (Absolute(_), Percent(_)) | (Percent(_), Absolute(_)) => false,
     };
     if down {
-        let remedy = format!("must not be below the {} of the step before", before.replicas);
+        let least = before.replicas;
+        let remedy = format!("{REPLICAS_DOWN}; write at least {least}");
         errors.invalid(format!("{path}.replicas"), &step.replicas.to_string(), remedy);
     }
     if let (Traffic::Weight(a), Traffic::Weight(b)) = (before.traffic, step.traffic)
         && b < a
     {
-        let remedy = format!("must not be below the {a} of the step before");
+        let remedy = format!("{TRAFFIC_DOWN}; write at least {a}");
         errors.invalid(format!("{path}.traffic"), &b.to_string(), remedy);
     }
 }
@@ -168,7 +173,8 @@ fn routings(canary: &Canary, errors: &mut Errors) -> Vec<TrafficRouting> {
         routings.map(|(i, r)| TrafficRouting::parse(r, &path(i), errors)).collect();
     for (i, routing) in parsed.iter().enumerate() {
         if parsed.iter().take(i).any(|before| before.service == routing.service) {
-            let remedy = "is named twice; put all its routes in one entry (gateway.httpRouteNames)";
+            let remedy = "a service is named twice in trafficRoutings; put all its routes in one \
+                          entry (gateway.httpRouteNames)";
             errors.invalid(format!("{}.service", path(i)), &routing.service, remedy);
         }
     }

@@ -9,7 +9,10 @@
 
 mod controlplane;
 mod crds;
+mod fields;
 mod kubectl;
 mod prometheus;
 mod providers;
+mod refusals;
+mod tidy;
 mod traefik;

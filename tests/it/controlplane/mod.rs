@@ -18,6 +18,7 @@ mod ownership;
 mod policy;
 mod resting;
 mod rollback;
+mod schemas;
 mod stage;
 mod third_version;
 mod trace;

@@ -1,0 +1,348 @@
+//! `sluice lint`: what is wrong with manifests, before any cluster sees them.
+//!
+//! Two looks at each object: what the API server would refuse, in its own words (the in-memory one's
+//! validator says them), and what only we know (fields that are not supported yet,
+//! conditions and queries of templates). What needs a cluster is not looked at.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::analysis::{self, lint_template};
+use crate::api::metric_provider::MetricProviderSpec;
+use crate::api::{AnalysisRunSpec, AnalysisTemplateSpec, GROUP, RolloutSpec, VERSION, crds};
+use crate::sim::schema;
+use crate::spec::{Plan, SpecError, supported};
+
+/// How the finding begins that says no more than a schema's.
+const UNREADABLE: &str = "cannot be read";
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It works and is likely a mistake.
+    Warning,
+    /// It cannot work.
+    Error,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The field, for example `spec.strategy.canary.steps[0].traffic`.
+    pub path: String,
+    /// What stands there, as JSON; empty for what is missing.
+    pub value: String,
+    /// What is wrong, in the API server's words where it would refuse the object.
+    pub message: String,
+    /// What to write, where the message does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// One object and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Linted {
+    /// Where it was read: a file's name, or `-`.
+    pub source: String,
+    /// The document of the source, counted from 1.
+    pub document: usize,
+    /// Its kind; empty when the source could not be read.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What is wrong, in the order of the fields.
+    pub findings: Vec<Finding>,
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Our objects.
+    pub objects: Vec<Linted>,
+    /// How many objects of other kinds were passed over.
+    pub others: usize,
+}
+
+/// What a lint comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing is wrong; warnings at most.
+    Clean,
+    /// Something is wrong.
+    Wrong,
+    /// There was nothing of ours to look at.
+    Nothing,
+}
+
+impl Outcome {
+    /// The exit code: 0 clean, 1 wrong, 2 nothing to look at.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Wrong => 1,
+            Self::Nothing => 2,
+        }
+    }
+}
+
+impl Report {
+    /// Adds what is wrong with the manifests of `text`, YAML or JSON, read from `source`.
+    pub fn add(&mut self, linter: &Linter, source: &str, text: &str) {
+        let documents: Vec<Value> = match serde_saphyr::from_multiple(text) {
+            Ok(documents) => documents,
+            Err(error) => {
+                let finding = error_at("", "", format!("is no YAML: {error}"));
+                self.push(source, 1, &Value::Null, vec![finding]);
+                return;
+            }
+        };
+        for (i, document) in documents.iter().enumerate() {
+            let items = document.get("items").and_then(Value::as_array);
+            let list = document.get("kind").and_then(Value::as_str) == Some("List");
+            match items.filter(|_| list) {
+                Some(items) => {
+                    items.iter().for_each(|item| self.add_object(linter, source, i + 1, item));
+                }
+                None => self.add_object(linter, source, i + 1, document),
+            }
+        }
+    }
+
+    fn add_object(&mut self, linter: &Linter, source: &str, document: usize, object: &Value) {
+        match linter.lint(object) {
+            Some(findings) => self.push(source, document, object, findings),
+            None => self.others += usize::from(!object.is_null()),
+        }
+    }
+
+    fn push(&mut self, source: &str, document: usize, object: &Value, findings: Vec<Finding>) {
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        self.objects.push(Linted {
+            source: source.to_owned(),
+            document,
+            kind: text("/kind").to_owned(),
+            name: text("/metadata/name").to_owned(),
+            findings,
+        });
+    }
+
+    /// What it comes to.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let mut findings = self.objects.iter().flat_map(|object| &object.findings);
+        if self.objects.is_empty() {
+            Outcome::Nothing
+        } else if findings.any(|finding| finding.severity == Severity::Error) {
+            Outcome::Wrong
+        } else {
+            Outcome::Clean
+        }
+    }
+
+    /// The report for people: one line per finding, and a last line that counts.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        let (mut errors, mut warnings) = (0, 0);
+        for object in &self.objects {
+            for finding in &object.findings {
+                let severity = match finding.severity {
+                    Severity::Error => "error",
+                    Severity::Warning => "warning",
+                };
+                match finding.severity {
+                    Severity::Error => errors += 1,
+                    Severity::Warning => warnings += 1,
+                }
+                let Linted { source, document, kind, name, .. } = object;
+                let Finding { path, message, remedy, .. } = finding;
+                out.push_str(&format!("{source}#{document} {kind}/{name}: {severity}: "));
+                if !path.is_empty() {
+                    out.push_str(&format!("{path}: "));
+                }
+                out.push_str(message);
+                if let Some(remedy) = remedy {
+                    out.push_str(&format!("; {remedy}"));
+                }
+                out.push('\n');
+            }
+        }
+        let (count, others) = (self.objects.len(), self.others);
+        out.push_str(&format!(
+            "{count} objects, {errors} errors, {warnings} warnings; {others} of other kinds\n"
+        ));
+        out
+    }
+
+    /// The report as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+/// The schemas of our kinds, made once.
+pub struct Linter {
+    kinds: BTreeMap<String, Value>,
+}
+
+impl Default for Linter {
+    fn default() -> Self {
+        let kinds = crds::all().into_iter().filter_map(|crd| {
+            let kind = crd.spec.names.kind.clone();
+            let crd = serde_json::to_value(crd).ok()?;
+            Some((kind, schema::of_version(&crd, VERSION)?.clone()))
+        });
+        Self { kinds: kinds.collect() }
+    }
+}
+
+impl Linter {
+    /// What is wrong with `object`; `None` when it is none of ours.
+    #[must_use]
+    pub fn lint(&self, object: &Value) -> Option<Vec<Finding>> {
+        let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let ours = format!("{GROUP}/{VERSION}");
+        if api_version != ours {
+            return foreign(api_version, kind, &ours);
+        }
+        let Some(schema) = self.kinds.get(kind) else {
+            let known: Vec<_> = self.kinds.keys().cloned().collect();
+            let message = format!("is no kind of {ours}; write one of {}", known.join(", "));
+            return Some(vec![error_at("kind", &quoted(kind), message)]);
+        };
+        let mut findings = of_server(schema, object);
+        let spec = object.get("spec").cloned().unwrap_or_default();
+        for finding in of_kind(kind, spec) {
+            merge(&mut findings, finding);
+        }
+        Some(findings)
+    }
+}
+
+/// Adds what we know to what the server would say; of one field both are one finding.
+fn merge(findings: &mut Vec<Finding>, finding: Finding) {
+    if finding.message.starts_with(UNREADABLE) && !findings.is_empty() {
+        return;
+    }
+    match findings.iter_mut().find(|known| known.path == finding.path) {
+        Some(known) if known.message.contains(&finding.message) => {}
+        Some(known) if known.remedy.is_none() => known.remedy = Some(finding.message),
+        _ => findings.push(finding),
+    }
+}
+
+/// Manifests of others that work here once their `apiVersion` is ours.
+fn foreign(api_version: &str, kind: &str, ours: &str) -> Option<Vec<Finding>> {
+    let theirs = matches!(
+        (api_version, kind),
+        ("rollouts.kruise.io/v1beta1", "Rollout")
+            | (
+                "argoproj.io/v1alpha1",
+                "AnalysisTemplate" | "ClusterAnalysisTemplate" | "AnalysisRun"
+            )
+    );
+    let message = format!("is not looked after by this controller; write {ours}");
+    match () {
+        () if theirs => Some(vec![error_at("apiVersion", &quoted(api_version), message)]),
+        () if api_version.starts_with(&format!("{GROUP}/")) => Some(vec![error_at(
+            "apiVersion",
+            &quoted(api_version),
+            format!("is not served; write {ours}"),
+        )]),
+        () => None,
+    }
+}
+
+/// What the API server would say: unknown fields, then types, bounds and rules.
+fn of_server(schema: &Value, object: &Value) -> Vec<Finding> {
+    let unknown = schema::unknown_fields(schema, object).into_iter().map(|path| {
+        let message = format!("unknown field \"{path}\"");
+        error_at(&path, "", message)
+    });
+    let mut findings: Vec<Finding> = unknown.collect();
+    let mut defaulted = object.clone();
+    schema::default(schema, &mut defaulted);
+    let refused = schema::validate(schema, &defaulted, None);
+    // Without a path there is only the note that rules were left out, unless a rule of the object.
+    let unchecked = |e: &schema::FieldError| e.detail.starts_with("some validation rules were not");
+    findings.extend(refused.iter().filter(|e| !unchecked(e)).map(|e| {
+        let path = if e.field == "<nil>" { "" } else { &e.field };
+        error_at(path, &e.value.as_ref().map(Value::to_string).unwrap_or_default(), e.message())
+    }));
+    findings
+}
+
+/// What only we know of an object of this kind.
+fn of_kind(kind: &str, spec: Value) -> Vec<Finding> {
+    match kind {
+        "Rollout" => read::<RolloutSpec>(spec, |spec| {
+            Plan::parse(&spec).err().into_iter().flatten().map(of_spec_error).collect()
+        }),
+        "AnalysisTemplate" | "ClusterAnalysisTemplate" => {
+            read::<AnalysisTemplateSpec>(spec, |spec| {
+                let unsupported = supported::template(&spec).into_iter().map(of_spec_error);
+                unsupported.chain(lint_template(&spec).into_iter().map(of_finding)).collect()
+            })
+        }
+        "AnalysisRun" => read::<AnalysisRunSpec>(spec, |spec| {
+            let unsupported = supported::run(&spec).into_iter().map(of_spec_error);
+            let template = supported::as_template(&spec);
+            unsupported.chain(lint_template(&template).into_iter().map(of_finding)).collect()
+        }),
+        "MetricProvider" | "ClusterMetricProvider" => read::<MetricProviderSpec>(spec, |spec| {
+            supported::provider(&spec).into_iter().map(of_spec_error).collect()
+        }),
+        _ => Vec::new(),
+    }
+}
+
+fn read<T: DeserializeOwned>(spec: Value, look: impl FnOnce(T) -> Vec<Finding>) -> Vec<Finding> {
+    match serde_json::from_value(spec) {
+        Ok(spec) => look(spec),
+        Err(error) => vec![error_at("spec", "", format!("{UNREADABLE}: {error}"))],
+    }
+}
+
+fn of_spec_error(error: SpecError) -> Finding {
+    error_at(error.path(), error.value(), error.remedy())
+}
+
+fn of_finding(finding: analysis::Finding) -> Finding {
+    let analysis::Finding { path, value, message, remedy, severity } = finding;
+    Finding {
+        severity: match severity {
+            analysis::Severity::Warning => Severity::Warning,
+            analysis::Severity::Error => Severity::Error,
+        },
+        path,
+        value,
+        message,
+        remedy: Some(remedy),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn error_at(path: &str, value: &str, message: String) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        path: path.to_owned(),
+        value: value.to_owned(),
+        message,
+        remedy: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
