@@ -203,16 +203,8 @@ pub fn move_to(view: &DeploymentView, aim: Aim<'_>, now: Timestamp) -> Motion {
     if let Some(there) = arrival(view, k, count, available, aim.tolerated, wake) {
         return there;
     }
-    if view.fields.paused && !view.under_knob() && new.is_some_and(|rs| rs.replicas > 0) {
-        return Motion::Act(Write::Deployment(KnobPatch {
-            min_ready_seconds: Some(Some(NEVER_READY_SECONDS)),
-            progress_deadline_seconds: Some(Some(NEVER_LATE_SECONDS)),
-            why: "leave the rest: new pods stop counting as available",
-            ..KnobPatch::default()
-        }));
-    }
-    if view.fields.paused && new.is_some_and(|rs| rs.available > 0) {
-        return wait("the new ReplicaSet to stop counting its pods as available", None);
+    if let Some(leaving) = leave_rest(view) {
+        return leaving;
     }
     let (user_surge, user_unavailable) = budget(aim.user, n);
     let set = (view.under_knob() && !view.fields.paused).then(|| read_knob(view));
@@ -285,31 +277,57 @@ fn turn(view: &DeploymentView, knob: Knob, n: i32) -> KnobPatch {
     }
 }
 
-/// Fewer new pods: on the ReplicaSets, since the native controller never takes the new one down nor the
-/// old one up. Under the knob at `k` it leaves both alone while the total is right: the old one gets pods
-/// first, as many as the user's surge allows (one where it allows none), and the new one loses as many
-/// when they are available. At rest this does not work: paused, the native controller takes every
-/// surplus back from the largest ReplicaSet before it is ready.
+/// The first of the two writes that leave the rest, and the wait between them: in one write the native
+/// controller may still see new pods as available, and overshoots.
+fn leave_rest(view: &DeploymentView) -> Option<Motion> {
+    let new = view.current().filter(|_| view.fields.paused)?;
+    if !view.under_knob() && new.replicas > 0 {
+        return Some(Motion::Act(Write::Deployment(KnobPatch {
+            min_ready_seconds: Some(Some(NEVER_READY_SECONDS)),
+            progress_deadline_seconds: Some(Some(NEVER_LATE_SECONDS)),
+            why: "leave the rest: new pods stop counting as available",
+            ..KnobPatch::default()
+        })));
+    }
+    let counts = new.available > 0;
+    counts.then(|| wait("the new ReplicaSet to stop counting its pods as available", None))
+}
+
+/// Fewer new pods: on the ReplicaSets, since the native controller never takes the new one down.
+///
+/// Under the knob, where it leaves both alone: at rest it keeps the total itself, and takes an added pod
+/// back before it is ready. An old pod is added, gets ready, and a new one goes, one by one. The last new
+/// pod goes at rest, where the native controller makes up for it.
 fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motion {
-    let n = view.replicas;
     let (Some(new), Some(old)) = (view.current(), view.by_hash(aim.stable)) else {
         return wait("the ReplicaSets of both revisions", None);
     };
-    if let Some(patch) = to_going_back(view, k) {
-        return Motion::Act(Write::Deployment(patch));
+    let n = view.replicas;
+    if n == 1 {
+        return wait("a rollback: the only pod cannot go back by itself", None);
     }
-    if view.fields.paused {
-        return wait("the new ReplicaSet to stop counting its pods as available", None);
+    let surplus = view.total() - n;
+    if k == 0 && new.replicas == 1 && surplus <= 0 {
+        if let Some(rest) = super::deployment::rest(view, aim.user, false) {
+            return Motion::Act(rest);
+        }
+        if !view.settled() {
+            return wait("the Deployment controller", None);
+        }
+        return Motion::Act(scale(new, 0));
+    }
+    if let Some(leaving) = leave_rest(view) {
+        return leaving;
+    }
+    let knob = Knob { unavailable: k.max(1), surge: 0 };
+    if view.fields.paused || read_knob(view) != knob {
+        return Motion::Act(Write::Deployment(turn(view, knob, n)));
     }
     if !view.settled() {
         return wait("the Deployment controller", None);
     }
-    let surplus = view.total() - n;
-    let (user_surge, _) = budget(aim.user, n);
-    let room = user_surge.max(1) - surplus;
-    let missing = n - k - old.replicas;
-    if missing > 0 && room > 0 {
-        return Motion::Act(scale(old, old.replicas + missing.min(room)));
+    if surplus <= 0 && old.replicas < n - knob.unavailable {
+        return Motion::Act(scale(old, old.replicas + 1));
     }
     let min_ready = aim.user.min_ready_seconds.unwrap_or(0);
     let (ready, wake) = old.available_after(min_ready, now);
@@ -317,26 +335,7 @@ fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motio
         let reason = format!("{ready} of {} stable pods are ready again", old.replicas);
         return Motion::Wait { reason, wake };
     }
-    Motion::Act(scale(new, (new.replicas - surplus.max(1)).max(k)))
-}
-
-/// What brings the Deployment under the knob at `k` without a surge, one write at a time.
-fn to_going_back(view: &DeploymentView, k: i32) -> Option<KnobPatch> {
-    if !view.under_knob() {
-        return Some(KnobPatch {
-            paused: (!view.fields.paused).then_some(true),
-            min_ready_seconds: Some(Some(NEVER_READY_SECONDS)),
-            progress_deadline_seconds: Some(Some(NEVER_LATE_SECONDS)),
-            why: "go back: new pods stop counting as available",
-            ..KnobPatch::default()
-        });
-    }
-    let knob = Knob { unavailable: k, surge: 0 };
-    let counts = view.current().is_some_and(|rs| rs.available > 0);
-    if (view.fields.paused && !counts) || (!view.fields.paused && read_knob(view) != knob) {
-        return Some(turn(view, knob, view.replicas));
-    }
-    None
+    Motion::Act(scale(new, (new.replicas - surplus).max(knob.unavailable)))
 }
 
 /// A decided size of a ReplicaSet.

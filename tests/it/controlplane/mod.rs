@@ -13,6 +13,7 @@ mod in_memory;
 mod knob;
 mod kubectl;
 mod kubelet;
+mod movement;
 mod nodes;
 mod ownership;
 mod policy;

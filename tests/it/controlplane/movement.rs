@@ -1,0 +1,144 @@
+//! The product's own movement, decision by decision, against a Deployment controller.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::json;
+use sluice::api::{KnobFields, Rollout, RolloutStatus};
+use sluice::apply::{Operator, Target, run};
+use sluice::observe::{Kind, World};
+use sluice::rollout::{Action, Plan, Urgency};
+use sluice::workload::knob::{Aim, move_to};
+use sluice::workload::{DeploymentView, Motion};
+
+use super::harness::Who;
+use super::stage::{Place, Stage, on_both_servers};
+use super::trace::{Write, held};
+
+on_both_servers!(
+    it_gets_to_every_size_within_the_users_budget,
+    it_goes_back_from_the_knob_and_from_the_rest,
+    it_goes_back_to_none,
+);
+
+/// More decisions than any movement here needs.
+const MANY: usize = 120;
+
+async fn view(stage: &Stage) -> DeploymentView {
+    let mut world = World::new();
+    let web = serde_json::to_value(stage.web().await).expect("JSON");
+    world.apply(Kind::Deployment, &web);
+    let everything = ListParams::default();
+    for set in stage.replica_sets().list(&everything).await.expect("a list").items {
+        world.apply(Kind::ReplicaSet, &serde_json::to_value(set).expect("JSON"));
+    }
+    for pod in stage.pods().list(&everything).await.expect("a list").items {
+        world.apply(Kind::Pod, &serde_json::to_value(pod).expect("JSON"));
+    }
+    world.deployment_view("web", &stage.namespace).expect("web is seen")
+}
+
+fn user() -> KnobFields {
+    serde_json::from_value(json!({"progressDeadlineSeconds": 600, "type": "RollingUpdate",
+        "maxSurge": "25%", "maxUnavailable": "25%"}))
+    .expect("the user's fields")
+}
+
+async fn carry_out(stage: &Stage, view: &DeploymentView, write: sluice::workload::Write) {
+    let rollout: Rollout = serde_json::from_value(json!({"apiVersion": "sluice.dev/v1beta1",
+        "kind": "Rollout", "metadata": {"name": "web", "namespace": stage.namespace},
+        "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "strategy": {"canary": {"steps": []}}}}))
+    .expect("a Rollout");
+    let now: Timestamp = "2026-06-01T12:00:00Z".parse().expect("a time");
+    let target = Target { rollout: &rollout, account: "sluice", instance: "it", now };
+    let action = Action::Workload {
+        uid: view.uid.clone(),
+        resource_version: view.resource_version.clone(),
+        name: view.name.clone(),
+        write: write.clone(),
+    };
+    let plan = Plan {
+        status: RolloutStatus::default(),
+        urgency: Urgency::None,
+        actions: vec![action],
+        wake: None,
+        waiting: None,
+    };
+    run(&stage.client(Who::Sluice), &Operator::acting(), &target, &plan, |_| ())
+        .await
+        .unwrap_or_else(|error| panic!("{write:?}: {error}"));
+}
+
+/// Moves to `new` pods of the new version and returns the fewest that were ready meanwhile.
+async fn move_to_size(stage: &Stage, new: i32, stable: &str) -> usize {
+    let user = user();
+    let now: Timestamp = "2026-06-01T12:00:00Z".parse().expect("a time");
+    stage.least_ready();
+    for _ in 0..MANY {
+        stage.settle().await;
+        let view = view(stage).await;
+        let aim = Aim { new_pods: new, exact: true, user: &user, stable, tolerated: 0 };
+        match move_to(&view, aim, now) {
+            Motion::Arrived => {
+                let is = stage.rest().await.sizes;
+                let size = |tag: &str| is.get(tag).copied().unwrap_or_default();
+                assert_eq!((size("v2"), size("v1")), (new, view.replicas - new));
+                return stage.least_ready();
+            }
+            Motion::Act(write) => carry_out(stage, &view, write).await,
+            Motion::Wait { .. } => {}
+        }
+    }
+    panic!("{new} new pods are not reached in {MANY} decisions: {:?}", stage.rest().await);
+}
+
+async fn rest(stage: &Stage) {
+    let view = view(stage).await;
+    let write = sluice::workload::deployment::rest(&view, &user(), false);
+    carry_out(stage, &view, write.expect("it does not rest yet")).await;
+    stage.settle().await;
+}
+
+/// Ten pods, gated and held, and the pod template hash of the stable version.
+async fn begun(place: Place, namespace: &str) -> Option<(Stage, String)> {
+    let stage = place.stage(namespace).await?;
+    stage.deploy(10, json!({})).await;
+    let stable = stage.set("v1").await.labels()["pod-template-hash"].clone();
+    stage.gated(json!({"release": "r1"})).await;
+    let Write::Spec(spec) = held("v2") else { unreachable!("held writes a spec") };
+    stage.spec(Who::User, spec).await;
+    stage.settle().await;
+    Some((stage, stable))
+}
+
+async fn it_gets_to_every_size_within_the_users_budget(place: Place) {
+    let Some((stage, stable)) = begun(place, "move-up").await else { return };
+    for new in [1, 3, 5, 9, 10] {
+        let least = move_to_size(&stage, new, &stable).await;
+        assert!(least >= 8, "{least} ready on the way to {new}; 25 % of 10 may be missing");
+        rest(&stage).await;
+    }
+}
+
+async fn it_goes_back_from_the_knob_and_from_the_rest(place: Place) {
+    let Some((stage, stable)) = begun(place, "move-back").await else { return };
+    for (up, back) in [(4, 3), (6, 4), (9, 8), (10, 5)] {
+        for rests in [false, true] {
+            move_to_size(&stage, up, &stable).await;
+            if rests {
+                rest(&stage).await;
+            }
+            let least = move_to_size(&stage, back, &stable).await;
+            assert_eq!(least, 10, "{up} back to {back}: an old pod is ready before a new one goes");
+        }
+    }
+}
+
+async fn it_goes_back_to_none(place: Place) {
+    let Some((stage, stable)) = begun(place, "move-none").await else { return };
+    move_to_size(&stage, 3, &stable).await;
+    let least = move_to_size(&stage, 0, &stable).await;
+    assert_eq!(least, 9, "the last one goes before its successor is ready");
+    move_to_size(&stage, 3, &stable).await;
+}
