@@ -252,7 +252,8 @@ fn it_patches_in_every_way() {
         let stored = patch(
             "strategic",
             r#"{"spec":{"template":{"spec":{"containers":[
-            {"name":"proxy","$patch":"delete"},{"name":"app","env":[{"name":"C","value":"3"}]}]}}}}"#,
+            {"name":"proxy","$patch":"delete"},
+            {"name":"app","env":[{"name":"C","value":"3"}]}]}}}}"#,
         );
         let containers = stored["spec"]["template"]["spec"]["containers"].as_array().unwrap();
         assert_eq!(containers.len(), 1);

@@ -39,6 +39,7 @@ pub fn merge(live: &mut Value, applied: &Value, schema: Schema<'_>) {
     }
 }
 
+#[expect(clippy::expect_used, reason = "the value was just made a list")]
 fn list_mut(value: &mut Value) -> &mut Vec<Value> {
     if !value.is_array() {
         *value = Value::Array(Vec::new());

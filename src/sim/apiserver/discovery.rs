@@ -100,7 +100,6 @@ pub fn aggregated(kinds: &Kinds, core: bool, version: &str) -> Value {
 }
 
 fn resource(kind: &Kind) -> Value {
-    let response = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let subresources: Vec<Value> = subresources(kind)
         .into_iter()
         .map(|(name, kind, verbs)| {
@@ -109,7 +108,7 @@ fn resource(kind: &Kind) -> Value {
         .collect();
     let mut value = json!({
         "resource": kind.key.plural, "singularResource": kind.singular,
-        "responseKind": response(&kind.key.group, &kind.key.version, &kind.kind),
+        "responseKind": own(kind),
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "verbs": verbs(kind), "shortNames": kind.short, "categories": kind.categories,
     });
@@ -126,9 +125,12 @@ fn verbs(kind: &Kind) -> Vec<&'static str> {
     vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 }
 
+fn own(kind: &Kind) -> Value {
+    json!({"group": kind.key.group, "version": kind.key.version, "kind": kind.kind})
+}
+
 /// Name, response kind and verbs of each subresource.
 fn subresources(kind: &Kind) -> Vec<(&'static str, Value, Vec<&'static str>)> {
-    let own = json!({"group": kind.key.group, "version": kind.key.version, "kind": kind.kind});
     let mut all = Vec::new();
     if kind.is("", "pods") {
         let binding = json!({"group": "", "version": "v1", "kind": "Binding"});
@@ -139,7 +141,7 @@ fn subresources(kind: &Kind) -> Vec<(&'static str, Value, Vec<&'static str>)> {
         all.push(("scale", scale, vec!["get", "patch", "update"]));
     }
     if kind.status {
-        all.push(("status", own, vec!["get", "patch", "update"]));
+        all.push(("status", own(kind), vec!["get", "patch", "update"]));
     }
     all
 }

@@ -15,6 +15,7 @@ pub fn meta<'a>(object: &'a Value, name: &str) -> &'a str {
 }
 
 /// The fields of an object; a value that is none becomes one.
+#[expect(clippy::expect_used, reason = "the value was just made an object")]
 pub fn object_mut(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());

@@ -64,7 +64,7 @@ impl FieldSet {
         set
     }
 
-    /// Adds what is below a value; true if the value is one for a merge, so that its own path counts.
+    /// Adds what is below a value; true if a merge takes it as one, so that its own path counts.
     fn add_below(&mut self, value: &Value, schema: Schema<'_>) -> bool {
         match children(value, schema) {
             None => true,

@@ -2,11 +2,21 @@
 //! controllers cannot tell, as far as they are used here.
 //!
 //! The core is [`ApiServer::call`]: synchronous and deterministic, with time from a
-//! [`Clock`](crate::clock::Clock) and names from a counter. Around it are the edges: a tower service
-//! and an HTTP server. Start reading at `server`, then `write`.
+//! [`Clock`](crate::clock::Clock) and names from a counter. Around it are the edges: a tower
+//! service and an HTTP server. Start reading at `server`, then `write`.
+//!
+//! What it keeps to, each point with a test: identity and times from the server; the generation
+//! grows with the spec; status and the rest are written apart; a write that changes nothing keeps
+//! the resourceVersion; stale writes and foreign uids are refused; dry runs store nothing; the
+//! scale subresource; finalizers, grace, owners, namespaces and definitions in deletion; label and
+//! field selectors, pages; strategic merge, JSON and merge patches; server-side apply and
+//! managedFields; Events in two versions; watches with bookmarks, initial events and 410 Gone;
+//! tables; discovery and schemas. `tests/it/controlplane/conformance.rs` sends the same requests to
+//! a kube-apiserver and compares the answers.
 //!
 //! It refuses: protobuf bodies, conversion between versions (only `apiVersion` changes), role-based
-//! access (everybody may do everything).
+//! access (everybody may do everything). Garbage is collected within the request that made it, and
+//! foreground deletion is background deletion.
 
 mod apply;
 mod bootstrap;

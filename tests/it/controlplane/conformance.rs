@@ -234,9 +234,13 @@ fn deployments() -> Vec<Step> {
     let env = json!({"spec": {"template": {"spec": {
         "$setElementOrder/containers": [{"name": "new"}, {"name": "app"}],
         "containers": [{"name": "side", "$patch": "delete"},
-            {"name": "app", "env": [{"name": "B", "value": "2"}], "ports": [{"containerPort": 80}]}],
+            {"name": "app", "env": [{"name": "B", "value": "2"}],
+             "ports": [{"containerPort": 80}]}],
     }}}});
-    let applied = |spec: Value| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec});
+    let applied = |spec: Value| {
+        let metadata = json!({"name": "d"});
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
+    };
     let side = json!({"template": {"spec": {"containers": [
         {"name": "z", "image": "z:1", "ports": [{"containerPort": 81}]}]}}});
     vec![

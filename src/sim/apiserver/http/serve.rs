@@ -1,7 +1,7 @@
 //! The server behind a socket: plain HTTP/1.1, bearer tokens, a kubeconfig to go with it.
 //!
-//! kubectl sends no credentials over plain HTTP, so a token may also stand at the front of the path:
-//! `/token/TOKEN/api/v1/...`. The kubeconfig's server URL has it there.
+//! kubectl sends no credentials over plain HTTP, so a token may also stand at the front of the
+//! path: `/token/TOKEN/api/v1/...`. The kubeconfig's server URL has it there.
 
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc};
 

@@ -207,6 +207,7 @@ impl Watch {
     }
 }
 
+#[expect(clippy::expect_used, reason = "memory does not fail to be written")]
 fn line(kind: &str, object: &Value) -> Bytes {
     // Written in two halves so that the object is not copied into a new value.
     let mut text = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();

@@ -117,7 +117,7 @@ fn what_a_manager_gives_up_goes_unless_another_owns_it() {
     assert_eq!(names(&left), ["app"]);
     assert!(left["spec"].get("minReadySeconds").is_none());
     assert_eq!(left["spec"]["replicas"], 3);
-    assert_eq!(owners(&left), ["one Apply"]);
+    assert_eq!(fields_of(&left, "two"), json!({"f:spec": {}}));
 }
 
 #[test]

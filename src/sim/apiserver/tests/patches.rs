@@ -76,7 +76,7 @@ fn finalizers_are_a_set() {
     server.create("admin", object).unwrap();
     let body = json!({"metadata": {"finalizers": ["c/d"]}});
     let after = server.call(patch(PatchType::Strategic, &CONFIG_MAPS, "c", body)).unwrap();
-    assert_eq!(after["metadata"]["finalizers"], json!(["a/b", "c/d"]));
+    assert_eq!(after["metadata"]["finalizers"], json!(["c/d", "a/b"]));
     let body = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/b"]}});
     let after = server.call(patch(PatchType::Strategic, &CONFIG_MAPS, "c", body)).unwrap();
     assert_eq!(after["metadata"]["finalizers"], json!(["c/d"]));
