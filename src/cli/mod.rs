@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod controller;
 pub mod crds;
+pub mod demo;
 mod let_go;
 pub mod lint;
 mod show;
@@ -39,6 +40,7 @@ pub async fn main(args: Vec<OsString>) -> u8 {
 
 async fn dispatch(command: Command) -> anyhow::Result<u8> {
     let text = match command {
+        Command::Demo(args) => return demo::demo(args).await,
         Command::Controller(args) => return controller::controller(args).await,
         Command::Get { name, all_namespaces, output, cluster } => {
             show::get(&cluster, name.as_deref(), all_namespaces, output).await?

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod controllers;
 pub mod gateway;
 pub mod kubelet;
+pub mod live;
 pub mod load;
 pub mod plugins;
 pub mod pods;

@@ -310,7 +310,7 @@ fn kind_of(resource: &ResourceKey) -> Option<Kind> {
 }
 
 /// What every cluster has: our resources, the Gateway API and a Gateway.
-fn base_objects() -> Vec<Value> {
+pub(in crate::sim) fn base_objects() -> Vec<Value> {
     let mut out = Vec::new();
     for crd in crds::all() {
         out.push(serde_json::to_value(crd).unwrap_or_default());
