@@ -1,6 +1,8 @@
 //! What the server itself decides about an object: identity, generation, the split between status
 //! and the rest, and the few fields that it fills in for built-in kinds.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -251,23 +253,17 @@ pub fn must_be_conditional(kind: &Kind) -> bool {
 /// True if storing the new object would change nothing: times in managedFields do not count.
 #[must_use]
 pub fn same(old: &Value, new: &Value) -> bool {
-    equal_but(old, new, "metadata", |old, new| {
-        equal_but(old, new, "managedFields", |old, new| {
-            let (old, new) = (old.as_array(), new.as_array());
-            let (old, new) = (old.into_iter().flatten(), new.into_iter().flatten());
-            old.clone().count() == new.clone().count()
-                && old.zip(new).all(|(old, new)| equal_but(old, new, "time", |_, _| true))
-        })
-    })
-}
-
-/// Whether two maps are equal, where the values of one key (null if missing) are compared by `by`.
-fn equal_but(old: &Value, new: &Value, key: &str, by: impl FnOnce(&Value, &Value) -> bool) -> bool {
-    let (Some(left), Some(right)) = (old.as_object(), new.as_object()) else { return old == new };
-    let rest = |map: &'_ Map<String, Value>| map.len() - usize::from(map.contains_key(key));
-    rest(left) == rest(right)
-        && left.iter().all(|(name, value)| name == key || right.get(name) == Some(value))
-        && by(&old[key], &new[key])
+    fn but<'a>(value: &'a Value, left_out: &str) -> BTreeMap<&'a String, &'a Value> {
+        let fields = value.as_object().into_iter().flatten();
+        fields.filter(|(name, _)| *name != left_out).collect()
+    }
+    fn timeless(object: &Value) -> Vec<BTreeMap<&String, &Value>> {
+        let entries = object["metadata"]["managedFields"].as_array();
+        entries.into_iter().flatten().map(|entry| but(entry, "time")).collect()
+    }
+    but(old, "metadata") == but(new, "metadata")
+        && but(&old["metadata"], "managedFields") == but(&new["metadata"], "managedFields")
+        && timeless(old) == timeless(new)
 }
 
 /// Sets one condition of a status.
