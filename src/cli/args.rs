@@ -141,7 +141,7 @@ pub enum Command {
     },
     /// Print the custom resource definitions.
     Crds,
-    /// Check manifests without a cluster. Exit code: 0 good, 1 errors.
+    /// Check manifests without a cluster. Exit code: 0 good, 1 errors, 2 nothing of ours in them.
     Lint {
         /// Files or folders; `-` reads standard input.
         #[arg(required = true)]
@@ -152,14 +152,17 @@ pub enum Command {
     },
     /// Install the definitions, the admission policies, the permissions and the controller.
     Install(Install),
-    /// Take everything away; originals are restored first.
+    /// Take everything away; originals are restored first. Exit code: 0 all gone, 1 something is left.
     Uninstall {
-        /// Which cluster.
+        /// Which cluster; the controller runs in --namespace, `sluice-system` if it is not given.
         #[command(flatten)]
         cluster: Cluster,
         /// Leave the custom resource definitions, and with them every Rollout, in place.
         #[arg(long)]
         keep_crds: bool,
+        /// Let go of every workload and delete nothing but Gates: the rest is Helm's to delete.
+        #[arg(long)]
+        let_go_only: bool,
     },
     /// Print the completion script of a shell.
     Completion {

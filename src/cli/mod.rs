@@ -5,8 +5,11 @@ mod client;
 mod controller;
 pub mod crds;
 pub mod demo;
+mod files;
+mod install;
 mod let_go;
 pub mod lint;
+mod manifests;
 mod show;
 mod verbs;
 
@@ -63,6 +66,13 @@ async fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Restart(named) => verbs::ask(&named, RequestVerb::Restart).await?,
         Command::LetGo(named) => verbs::let_go(&named).await?,
         Command::Plan { output, named } => show::plan(&named, output).await?,
+        Command::Crds => crds::yaml(),
+        Command::Lint { files, output } => return files::lint(&files, output),
+        Command::Install(args) => install::install(&args).await?,
+        Command::Uninstall { cluster, keep_crds, let_go_only } => {
+            let extent = install::Extent { keep_crds, let_go_only };
+            return install::uninstall(&cluster, extent).await;
+        }
         Command::Completion { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sluice", &mut out);

@@ -7,12 +7,15 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod chart;
 mod controlplane;
 mod crds;
 mod fields;
+mod install;
 mod kubectl;
 mod prometheus;
 mod providers;
+mod readme;
 mod refusals;
 mod tidy;
 mod traefik;

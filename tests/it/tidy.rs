@@ -33,11 +33,6 @@ const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
     ("src/apply/actions.rs", "one", "one arm for each action"),
     ("src/observe/world.rs", "drop_object", "one arm for each kind"),
     ("src/cli/show.rs", "page", "the page from top to bottom"),
-    (
-        "tests/it/prometheus.rs",
-        "every_query_gives_the_numbers_of_a_real_prometheus",
-        "one story on one server",
-    ),
 ];
 
 const FILE: usize = 600;

@@ -16,6 +16,7 @@ mod kubelet;
 mod movement;
 mod nodes;
 mod ownership;
+mod permissions;
 mod policy;
 mod resting;
 mod rollback;

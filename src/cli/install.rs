@@ -1,0 +1,319 @@
+//! `sluice install` and `sluice uninstall`.
+//!
+//! Uninstall begins with the workloads: nothing that holds one is deleted before the workload has its
+//! own fields back. It goes on after a failure, says it, and ends with exit code 1.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::{Value, json};
+
+use super::args::{Cluster, Install};
+use super::manifests::{self, Choices, NAME};
+use super::{let_go, say, verbs};
+use crate::api::{FINALIZER, Gate, Rollout};
+use crate::apply::{ApplyError, Http, Operator, Seen, Target, run as carry_out};
+use crate::clock::{Clock, SystemClock};
+
+/// Where the controller runs when nothing else is said.
+const HOME: &str = "sluice-system";
+/// Looks at something that needs a moment, [`PAUSE`] apart: half a minute.
+const LOOKS: usize = 120;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(250);
+
+const NO_POLICIES: &str = "the admission policies are left out: this API server does not serve \
+    MutatingAdmissionPolicy v1 (Kubernetes 1.36 and later do); the controller pauses a changed \
+    workload within one watch event instead";
+const OURS: &str = "/apis/sluice.dev/v1beta1";
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies";
+
+/// Applies every object, or prints them.
+///
+/// # Errors
+/// No cluster, or the API server refuses.
+pub(crate) async fn install(args: &Install) -> anyhow::Result<String> {
+    let choices = Choices {
+        namespace: args.cluster.namespace.clone().unwrap_or_else(|| HOME.to_owned()),
+        image: args.image.clone(),
+        prometheus: args.prometheus.clone(),
+    };
+    if args.dry_run {
+        let mut out = String::new();
+        for object in manifests::everything(&choices)? {
+            out.push_str("---\n");
+            out.push_str(&serde_saphyr::to_string(&object)?);
+        }
+        return Ok(out.trim_end().to_owned());
+    }
+    let (client, _) = args.cluster.connect().await?;
+    onto(&client, &choices).await?;
+    Ok(format!(
+        "installed; see it start with: kubectl -n {} rollout status deployment {NAME}",
+        choices.namespace
+    ))
+}
+
+/// Applies every object to the cluster of a client.
+async fn onto(client: &kube::Client, choices: &Choices) -> anyhow::Result<()> {
+    apply(client, &manifests::namespace(&choices.namespace)).await?;
+    let definitions = manifests::definitions()?;
+    for object in &definitions {
+        apply(client, object).await?;
+    }
+    for object in &definitions {
+        established(client, object).await?;
+    }
+    match Http::get(POLICIES).send(client).await {
+        Ok(_) => {
+            for object in manifests::policies()? {
+                apply(client, &object).await?;
+            }
+        }
+        Err(e) if e.code() == Some(404) => {
+            say(NO_POLICIES);
+        }
+        Err(e) => return Err(explained(e)),
+    }
+    for object in manifests::program(choices)? {
+        apply(client, &object).await?;
+    }
+    Ok(())
+}
+
+fn explained(error: ApplyError) -> anyhow::Error {
+    let advice = error.advice();
+    anyhow::Error::new(error).context(advice)
+}
+
+async fn apply(client: &kube::Client, object: &Value) -> anyhow::Result<()> {
+    let at = manifests::path(object)?;
+    Http::server_side_apply(at, object.clone()).send(client).await.map_err(explained)?;
+    say(&format!("{}: applied", manifests::title(object)));
+    Ok(())
+}
+
+/// Waits until a definition is served.
+async fn established(client: &kube::Client, object: &Value) -> anyhow::Result<()> {
+    let at = manifests::path(object)?;
+    for _ in 0..LOOKS {
+        let found = Http::get(at.clone()).send(client).await.map_err(explained)?;
+        let conditions = found.pointer("/status/conditions").and_then(Value::as_array);
+        let is = |condition: &Value| {
+            condition.get("type") == Some(&json!("Established"))
+                && condition.get("status") == Some(&json!("True"))
+        };
+        if conditions.is_some_and(|all| all.iter().any(is)) {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    bail!(
+        "{} is not served yet: kubectl describe it, then run install again",
+        manifests::title(object)
+    )
+}
+
+/// What `sluice uninstall` was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    /// Leave the definitions.
+    pub keep_crds: bool,
+    /// Let go of the workloads and leave every object that was installed.
+    pub let_go_only: bool,
+}
+
+/// Lets go of every workload, then takes everything away. The exit code is 1 when something is left.
+///
+/// # Errors
+/// No cluster, or it cannot be read.
+pub(crate) async fn uninstall(cluster: &Cluster, extent: Extent) -> anyhow::Result<u8> {
+    let home = cluster.namespace.clone().unwrap_or_else(|| HOME.to_owned());
+    let (client, _) = cluster.connect().await?;
+    let mut away = Away { client, held: 0, left: 0 };
+    away.stop_controller(&home).await?;
+    away.let_go_of_all().await?;
+    if extent.let_go_only {
+        return Ok(away.code());
+    }
+    let choices = Choices { namespace: home.clone(), image: String::new(), prometheus: None };
+    let mut objects = manifests::program(&choices)?;
+    objects.push(manifests::lease(&home));
+    objects.extend(manifests::policies()?);
+    if extent.keep_crds {
+        say("the definitions and the Rollouts stay, as asked for");
+    } else if away.held > 0 {
+        say("the definitions stay, because a workload is still held: run uninstall again");
+    } else {
+        objects.extend(manifests::definitions()?);
+    }
+    for object in objects.iter().rev() {
+        away.delete(object).await;
+    }
+    say(&format!("Namespace {home} stays: delete it if nothing else lives there"));
+    Ok(away.code())
+}
+
+/// An uninstall under way.
+struct Away {
+    client: kube::Client,
+    /// Workloads that could not be let go.
+    held: usize,
+    /// Objects that could not be deleted.
+    left: usize,
+}
+
+impl Away {
+    fn code(&self) -> u8 {
+        u8::from(self.held + self.left > 0)
+    }
+
+    /// Two that decide would undo each other's work.
+    async fn stop_controller(&self, home: &str) -> anyhow::Result<()> {
+        let at = format!("/apis/apps/v1/namespaces/{home}/deployments/{NAME}");
+        let body = json!({"spec": {"replicas": 0}});
+        match Http::merge(at, body).send(&self.client).await {
+            Ok(_) => {}
+            Err(e) if e.code() == Some(404) => {
+                say(&format!("Deployment {home}/{NAME}: there is none"));
+                return Ok(());
+            }
+            Err(e) => return Err(explained(e)),
+        }
+        let labels = "app.kubernetes.io/name%3Dsluice,app.kubernetes.io/component%3Dcontroller";
+        let pods = format!("/api/v1/namespaces/{home}/pods?labelSelector={labels}");
+        for _ in 0..LOOKS {
+            if items(&self.client, &pods).await?.is_empty() {
+                say(&format!("Deployment {home}/{NAME}: stopped"));
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        say(&format!("Deployment {home}/{NAME}: its pods are slow to end; going on without them"));
+        Ok(())
+    }
+
+    async fn let_go_of_all(&mut self) -> anyhow::Result<()> {
+        let rollouts: Vec<Rollout> = read_all(&self.client, "rollouts").await?;
+        let gates: Vec<Gate> = read_all(&self.client, "gates").await?;
+        let mut known = BTreeSet::new();
+        for rollout in &rollouts {
+            let meta = &rollout.metadata;
+            let namespace = meta.namespace.clone().unwrap_or_default();
+            let name = meta.name.clone().unwrap_or_default();
+            known.insert((namespace.clone(), name.clone()));
+            if !is_ours_to_end(rollout, &gates) {
+                continue;
+            }
+            let done = verbs::release(&self.client, &namespace, rollout).await;
+            self.held += usize::from(done.is_err());
+            match done {
+                Ok(_) => say(&format!("Rollout {namespace}/{name}: its workload is let go")),
+                Err(e) => say(&format!("Rollout {namespace}/{name}: still held: {e:#}")),
+            }
+        }
+        for gate in &gates {
+            let namespace = gate.metadata.namespace.clone().unwrap_or_default();
+            let mut free = true;
+            for (workload, entry) in &gate.spec.deployments {
+                let rollout = entry.rollout.clone().unwrap_or_default();
+                let has_rollout = known.contains(&(namespace.clone(), rollout.clone()));
+                if has_rollout || entry.release.is_none() {
+                    continue;
+                }
+                let done = self.let_go_of_orphan(&namespace, &rollout).await;
+                free &= done.is_ok();
+                self.held += usize::from(done.is_err());
+                match done {
+                    Ok(()) => say(&format!("Deployment {namespace}/{workload}: let go")),
+                    Err(e) => say(&format!("Deployment {namespace}/{workload}: still held: {e:#}")),
+                }
+            }
+            if free {
+                self.delete_gate(&namespace).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry whose Rollout is gone: the same plan as the controller's.
+    async fn let_go_of_orphan(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        let account = let_go::who_am_i(&self.client).await?;
+        // The policy lets only the Gate's account turn what is held.
+        let gate = format!("{OURS}/namespaces/{namespace}/gates/{}", crate::api::GATE_NAME);
+        let body = json!({"spec": {"account": account}});
+        Http::merge(gate, body).send(&self.client).await.map_err(explained)?;
+        for _ in 0..LOOKS {
+            let world = let_go::read(&self.client, namespace).await?;
+            let Some((rollout, plan)) = world.orphan(namespace, name) else { return Ok(()) };
+            let now = SystemClock.now();
+            let target =
+                Target { rollout: &rollout, account: &account, instance: "sluice uninstall", now };
+            carry_out(&self.client, &Operator::acting(), &target, &plan, |_: Seen| {})
+                .await
+                .map_err(explained)?;
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(anyhow!("its fields do not come back: see kubectl -n {namespace} get deployments"))
+    }
+
+    async fn delete_gate(&mut self, namespace: &str) {
+        let at = format!("{OURS}/namespaces/{namespace}/gates/{}", crate::api::GATE_NAME);
+        self.delete_at(&at, &format!("Gate {namespace}/{}", crate::api::GATE_NAME)).await;
+    }
+
+    async fn delete(&mut self, object: &Value) {
+        let title = manifests::title(object);
+        match manifests::path(object) {
+            Ok(at) => self.delete_at(&at, &title).await,
+            Err(e) => {
+                self.left += 1;
+                say(&format!("{title}: {e}"));
+            }
+        }
+    }
+
+    async fn delete_at(&mut self, at: &str, title: &str) {
+        let body = json!({"propagationPolicy": "Background"});
+        match Http::delete(at, body).send(&self.client).await {
+            Ok(_) => say(&format!("{title}: deleted")),
+            Err(e) if e.code() == Some(404) => {}
+            Err(e) => {
+                self.left += 1;
+                say(&format!("{title}: stays: {}", e.advice()));
+            }
+        }
+    }
+}
+
+/// True when something of the workload or of the Rollout is in our hands.
+fn is_ours_to_end(rollout: &Rollout, gates: &[Gate]) -> bool {
+    let meta = &rollout.metadata;
+    let finalizer = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
+    let release = rollout.status.as_ref().is_some_and(|status| status.release.is_some());
+    let entry = gates.iter().filter(|gate| gate.metadata.namespace == meta.namespace).any(|gate| {
+        let mut entries = gate.spec.deployments.values();
+        entries.any(|entry| entry.rollout.is_some() && entry.rollout == meta.name)
+    });
+    finalizer || release || entry
+}
+
+async fn items(client: &kube::Client, at: &str) -> anyhow::Result<Vec<Value>> {
+    let list = match Http::get(at).send(client).await {
+        Ok(list) => list,
+        // The definition is gone already.
+        Err(e) if e.code() == Some(404) => return Ok(Vec::new()),
+        Err(e) => return Err(explained(e)),
+    };
+    Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
+}
+
+async fn read_all<T: serde::de::DeserializeOwned>(
+    client: &kube::Client,
+    plural: &str,
+) -> anyhow::Result<Vec<T>> {
+    let found = items(client, &format!("{OURS}/{plural}")).await?;
+    let read = |item| serde_json::from_value(item).with_context(|| format!("reading {plural}"));
+    found.into_iter().map(read).collect()
+}
