@@ -11,3 +11,4 @@ pub mod plugins;
 pub mod pods;
 pub mod promql;
 pub mod schema;
+pub mod scenario;
