@@ -10,5 +10,5 @@ pub mod load;
 pub mod plugins;
 pub mod pods;
 pub mod promql;
-pub mod schema;
 pub mod scenario;
+pub mod schema;

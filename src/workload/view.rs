@@ -90,8 +90,36 @@ pub struct PodView {
 /// survives an upgrade of either, and is only ever compared with itself.
 #[must_use]
 pub fn template_hash(template: &Value) -> String {
-    let digest = Sha256::digest(normal_template(template).to_string().as_bytes());
+    let mut text = String::new();
+    canonical(&normal_template(template), &mut text);
+    let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(6).fold(String::new(), |s, b| s + &format!("{b:02x}"))
+}
+
+/// JSON with its keys in order, whatever order they came in.
+fn canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<&String, &Value> = map.iter().collect();
+            out.push('{');
+            for (key, value) in sorted {
+                out.push_str(key);
+                out.push(':');
+                canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                canonical(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
 }
 
 /// The template without what only its ReplicaSet carries: the hash label and an empty timestamp.

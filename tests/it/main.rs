@@ -18,4 +18,5 @@ mod providers;
 mod readme;
 mod refusals;
 mod tidy;
+mod scenarios;
 mod traefik;

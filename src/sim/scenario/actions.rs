@@ -1,9 +1,10 @@
 //! What can happen to a cluster, and what can be expected of it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use crate::sim::apiserver::{PatchType, ResourceKey, Verb};
-use crate::sim::cluster::{Cluster, USER};
+use crate::sim::apiserver::ResourceKey;
 
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,76 +120,123 @@ impl Act {
         })
     }
 
-    pub(super) fn perform(&self, c: &mut Cluster, manifests: &[Value]) -> Result<(), String> {
-        match self {
-            Self::Controller(true) => {
-                c.start_controller();
-                return Ok(());
-            }
-            Self::Controller(false) => {
-                c.kill_controller();
-                return Ok(());
-            }
-            Self::Expect(expect) => return expect.check(c),
-            _ => {}
-        }
-        let deployments = resource("deployment")?;
-        let rollouts = resource("rollout")?;
-        let server = &c.server;
-        let done = match self {
+    /// What is to be written, on objects as they are now.
+    ///
+    /// # Errors
+    /// An object that it needs does not exist.
+    pub fn decide(&self, objects: &Objects, manifests: &[Value]) -> Result<Deed, String> {
+        let deployment = || resource("deployment");
+        let patch = |key: ResourceKey, name: &str, sub: Option<&'static str>, body: Value| {
+            Deed::Patch { key, name: name.to_owned(), subresource: sub, body }
+        };
+        Ok(match self {
+            Self::Controller(on) => Deed::Controller(*on),
+            Self::Expect(expect) => Deed::Expect(expect.clone()),
             Self::SetImage(name, image) => {
-                let found = server.get(&deployments, "default", name);
-                let object = found.ok_or_else(|| format!("no Deployment {name}"))?;
+                let object = objects.get("deployment", name);
+                let object = object.ok_or_else(|| format!("no Deployment {name}"))?;
                 let mut containers = object["spec"]["template"]["spec"]["containers"].clone();
                 containers[0]["image"] = json!(image);
                 let body = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-                server.patch_merge(USER, &deployments, "default", name, body)
+                patch(deployment()?, name, None, body)
             }
             Self::Scale(name, n) => {
-                let mut call = crate::sim::apiserver::Call::new(
-                    USER,
-                    Verb::Patch(PatchType::Merge),
-                    deployments,
-                );
-                call.namespace = Some("default".into());
-                call.name = Some(name.clone());
-                call.subresource = Some("scale".into());
-                call.body = json!({"spec": {"replicas": n}});
-                server.call(call)
+                patch(deployment()?, name, Some("scale"), json!({"spec": {"replicas": n}}))
             }
             Self::Request(name, verb) => {
                 let body = json!({"status": {"request": {"verb": verb}}});
-                server.patch_status(USER, &rollouts, "default", name, body)
+                patch(resource("rollout")?, name, Some("status"), body)
             }
             Self::Jump(name, n) => {
                 let body = json!({"status": {"canaryStatus": {"nextStepIndex": n}}});
-                server.patch_status(USER, &rollouts, "default", name, body)
+                patch(resource("rollout")?, name, Some("status"), body)
             }
             Self::Pause(name, paused) => {
                 let body = json!({"spec": {"strategy": {"paused": paused}}});
-                server.patch_merge(USER, &rollouts, "default", name, body)
+                patch(resource("rollout")?, name, None, body)
             }
             Self::Disable(name, disabled) => {
-                let body = json!({"spec": {"disabled": disabled}});
-                server.patch_merge(USER, &rollouts, "default", name, body)
+                patch(resource("rollout")?, name, None, json!({"spec": {"disabled": disabled}}))
             }
-            Self::Delete(kind, name) => server.delete(USER, &resource(kind)?, "default", name),
-            Self::Patch(kind, name, body) => {
-                server.patch_merge(USER, &resource(kind)?, "default", name, body.clone())
-            }
+            Self::Delete(kind, name) => Deed::Delete { key: resource(kind)?, name: name.clone() },
+            Self::Patch(kind, name, body) => patch(resource(kind)?, name, None, body.clone()),
             Self::Apply(kind, name) => {
-                let key = resource(kind)?;
                 let found = manifests.iter().find(|m| {
                     let served = m["kind"].as_str().unwrap_or_default().to_lowercase();
                     let named = if served == "httproute" { "route" } else { served.as_str() };
                     named == kind && m["metadata"]["name"] == json!(name)
                 });
                 let object = found.ok_or_else(|| format!("no manifest of {kind} {name}"))?;
-                server.patch_merge(USER, &key, "default", name, object.clone())
+                let mut body = object.clone();
+                // The namespace is the story's own.
+                if let Some(meta) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+                    meta.remove("namespace");
+                }
+                patch(resource(kind)?, name, None, body)
             }
-            Self::Controller(_) | Self::Expect(_) => return Ok(()),
-        };
-        done.map(|_| ()).map_err(|status| format!("{status:?}"))
+        })
+    }
+}
+
+/// A decided deed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deed {
+    /// A merge patch.
+    Patch {
+        /// Of which resource.
+        key: ResourceKey,
+        /// Of which object.
+        name: String,
+        /// Of which part.
+        subresource: Option<&'static str>,
+        /// The patch.
+        body: Value,
+    },
+    /// A delete.
+    Delete {
+        /// Of which resource.
+        key: ResourceKey,
+        /// Of which object.
+        name: String,
+    },
+    /// The controller is started or killed.
+    Controller(bool),
+    /// Nothing is done, something is looked at.
+    Expect(Expect),
+}
+
+/// The objects of one namespace that stories speak of.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    objects: BTreeMap<(String, String), Value>,
+    /// Requests that failed without an answer of any version; none are counted where nobody asks.
+    pub failed_elsewhere: u64,
+}
+
+impl Objects {
+    /// The kinds to read, and where they are.
+    ///
+    /// # Errors
+    /// Never: every kind of the list is known.
+    pub fn kinds() -> Result<Vec<(&'static str, ResourceKey)>, String> {
+        ["deployment", "service", "route", "rollout", "gate", "pod"]
+            .into_iter()
+            .map(|kind| Ok((kind, resource(kind)?)))
+            .collect()
+    }
+
+    /// Adds an object of a kind.
+    pub fn add(&mut self, kind: &str, object: Value) {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        self.objects.insert((kind.to_owned(), name), object);
+    }
+
+    fn get(&self, kind: &str, name: &str) -> Option<&Value> {
+        self.objects.get(&(kind.to_owned(), name.to_owned()))
+    }
+
+    fn all(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(move |((k, _), _)| k == kind).map(|(_, v)| v)
     }
 }
 
@@ -213,19 +261,22 @@ impl Expect {
                 Self::Field(own(kind), own(name), own(pointer), value)
             }
             _ => {
-                return Err("expect phase | decision | waiting | pods | weight | field | no failures \
+                return Err(
+                    "expect phase | decision | waiting | pods | weight | field | no failures \
                             elsewhere"
-                    .into());
+                        .into(),
+                );
             }
         })
     }
 
+    /// Whether it is so.
+    ///
+    /// # Errors
     /// The found value, when it is another one.
-    pub(super) fn check(&self, c: &Cluster) -> Result<(), String> {
+    pub fn check(&self, objects: &Objects) -> Result<(), String> {
         let field = |kind: &str, name: &str, pointer: &str| {
-            let key = resource(kind).ok()?;
-            let object = c.server.get(&key, "default", name)?;
-            object.pointer(pointer).cloned()
+            objects.get(kind, name).and_then(|object| object.pointer(pointer)).cloned()
         };
         let same = |found: Option<Value>, wanted: &Value| {
             let found = found.unwrap_or_default();
@@ -244,8 +295,7 @@ impl Expect {
                 if has { Ok(()) } else { Err(format!("found {found}")) }
             }
             Self::Pods(image, n) => {
-                let pods = c.server.list(&ResourceKey::new("", "v1", "pods"), Some("default"));
-                let live = pods.iter().filter(|p| {
+                let live = objects.all("pod").filter(|p| {
                     p.pointer("/metadata/deletionTimestamp").is_none()
                         && p.pointer("/spec/containers/0/image") == Some(&json!(image))
                 });
@@ -257,18 +307,15 @@ impl Expect {
                 let weight = |r: &Value| r.get("weight").and_then(Value::as_i64).unwrap_or(1);
                 let all = refs.as_array().cloned().unwrap_or_default();
                 let total: i64 = all.iter().map(weight).sum();
-                let canary: i64 = all
-                    .iter()
-                    .filter(|r| r["name"].as_str().is_some_and(|n| n.ends_with("-canary")))
-                    .map(weight)
-                    .sum();
+                let ours = |r: &&Value| r["name"].as_str().is_some_and(|n| n.ends_with("-canary"));
+                let canary: i64 = all.iter().filter(ours).map(weight).sum();
                 let found = if total == 0 { 0 } else { canary * 100 / total };
                 if found == *percent { Ok(()) } else { Err(format!("found {found}%")) }
             }
-            Self::NoFailuresElsewhere => {
-                let found = c.outcomes().failed_elsewhere;
-                if found == 0 { Ok(()) } else { Err(format!("found {found}")) }
-            }
+            Self::NoFailuresElsewhere => match objects.failed_elsewhere {
+                0 => Ok(()),
+                found => Err(format!("found {found}")),
+            },
             Self::Field(kind, name, pointer, value) => same(field(kind, name, pointer), value),
         }
     }

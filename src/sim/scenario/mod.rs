@@ -20,13 +20,13 @@ mod parse;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::apiserver::ApiStatus;
-use super::cluster::{Cluster, Options, Transcript};
+use super::apiserver::{ApiStatus, Call, PatchType, Verb};
+use super::cluster::{Cluster, Options, Transcript, USER};
 use super::kubelet;
 use super::load::{Outcomes, Visitor};
 use super::{plugins, pods};
 
-pub use actions::{Act, Expect};
+pub use actions::{Act, Deed, Expect, Objects};
 pub use parse::{Line, Scenario, ScenarioError};
 
 /// When every simulated run begins.
@@ -97,7 +97,7 @@ pub async fn run(scenario: &Scenario, manifests: &[Value], seed: u64) -> Result<
     let mut unmet = Vec::new();
     for line in &scenario.lines {
         cluster.run_until(at(line.at)).await;
-        if let Err(text) = line.act.perform(&mut cluster, manifests) {
+        if let Err(text) = perform(&line.act, &mut cluster, manifests) {
             unmet.push(format!("line {}: {}: {text}", line.number, line.text));
         }
     }
@@ -105,7 +105,7 @@ pub async fn run(scenario: &Scenario, manifests: &[Value], seed: u64) -> Result<
         cluster.run_until(at(until)).await;
     }
     for (number, text, expect) in &scenario.expects {
-        if let Err(found) = expect.check(&cluster) {
+        if let Err(found) = expect.check(&objects(&cluster)) {
             unmet.push(format!("line {number}: {text}: {found}"));
         }
     }
@@ -114,12 +114,45 @@ pub async fn run(scenario: &Scenario, manifests: &[Value], seed: u64) -> Result<
     }
     let violations =
         cluster.violations.iter().map(|(at, v)| format!("{at}: {}: {}", v.name, v.found)).collect();
-    Ok(Report {
-        outcomes: cluster.outcomes(),
-        transcript: cluster.transcript,
-        unmet,
-        violations,
-    })
+    Ok(Report { outcomes: cluster.outcomes(), transcript: cluster.transcript, unmet, violations })
+}
+
+/// The objects of the namespace as they are now.
+fn objects(cluster: &Cluster) -> Objects {
+    let mut out =
+        Objects { failed_elsewhere: cluster.outcomes().failed_elsewhere, ..Objects::default() };
+    for (kind, key) in Objects::kinds().unwrap_or_default() {
+        for object in cluster.server.list(&key, Some("default")) {
+            out.add(kind, (*object).clone());
+        }
+    }
+    out
+}
+
+fn perform(act: &Act, cluster: &mut Cluster, manifests: &[Value]) -> Result<(), String> {
+    let objects = objects(cluster);
+    let server = &cluster.server;
+    let done = match act.decide(&objects, manifests)? {
+        Deed::Controller(true) => {
+            cluster.start_controller();
+            return Ok(());
+        }
+        Deed::Controller(false) => {
+            cluster.kill_controller();
+            return Ok(());
+        }
+        Deed::Expect(expect) => return expect.check(&objects),
+        Deed::Delete { key, name } => server.delete(USER, &key, "default", &name),
+        Deed::Patch { key, name, subresource, body } => {
+            let mut call = Call::new(USER, Verb::Patch(PatchType::Merge), &key);
+            call.namespace = Some("default".into());
+            call.name = Some(name);
+            call.subresource = subresource.map(str::to_owned);
+            call.body = body;
+            server.call(call)
+        }
+    };
+    done.map(|_| ()).map_err(|status| format!("{status:?}"))
 }
 
 fn at(span: SignedDuration) -> Timestamp {

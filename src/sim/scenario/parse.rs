@@ -75,7 +75,8 @@ impl Scenario {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["load", host, rate] => {
-                let rate = rate.parse().map_err(|_| "write load HOST REQUESTS-A-SECOND".to_owned())?;
+                let rate =
+                    rate.parse().map_err(|_| "write load HOST REQUESTS-A-SECOND".to_owned())?;
                 self.load = Some(((*host).to_owned(), rate));
             }
             ["ready", "after", after] => self.ready_after = span(after)?,
