@@ -19,4 +19,5 @@ mod readme;
 mod refusals;
 mod tidy;
 mod scenarios;
+mod stories;
 mod traefik;

@@ -119,8 +119,8 @@ pub async fn run(scenario: &Scenario, manifests: &[Value], seed: u64) -> Result<
 
 /// The objects of the namespace as they are now.
 fn objects(cluster: &Cluster) -> Objects {
-    let mut out =
-        Objects { failed_elsewhere: cluster.outcomes().failed_elsewhere, ..Objects::default() };
+    let mut out = Objects::default();
+    out.failed_elsewhere = cluster.outcomes().failed_elsewhere;
     for (kind, key) in Objects::kinds().unwrap_or_default() {
         for object in cluster.server.list(&key, Some("default")) {
             out.add(kind, (*object).clone());

@@ -8,7 +8,7 @@
 mod approval;
 mod conformance;
 mod going_back;
-mod harness;
+pub(crate) mod harness;
 mod in_memory;
 mod knob;
 mod kubectl;
