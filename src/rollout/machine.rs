@@ -176,6 +176,10 @@ fn suspended(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         let r = d.release();
         r.suspended_template = None;
         r.stage = Stage::Stepping;
+        d.enter(crate::api::status::StepState::BeforeStepUpgrade);
+        if view.replicas > 0 {
+            d.event("Resumed", format!("{} replicas are back: the release goes on", view.replicas));
+        }
         return forward(d, plan, view);
     }
     if view.replicas == 0 {
@@ -189,12 +193,8 @@ fn suspended(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         return d
             .wait(Who::Pods, format!("{ready} of {} stable pods are ready again", view.replicas));
     }
+    // The stage changes when the template is seen: a refused write must not look like a rollback.
     let write = deployment::put_back(view, &target, &release.originals);
-    let r = d.release();
-    r.stage = Stage::Stepping;
-    r.suspended_template = None;
-    d.enter(crate::api::status::StepState::BeforeStepUpgrade);
-    d.event("Resumed", format!("{} replicas are back: the release goes on", view.replicas));
     d.write(view, write);
     d.wait(Who::Pods, "the new template is let in again");
 }

@@ -216,6 +216,9 @@ async fn play(plane: &'static ControlPlane, name: String) -> Result<(), String> 
             writeln!(bad, "line {}: {}: {found}", line.number, line.text).unwrap();
         }
     }
+    if let Some(until) = scenario.until {
+        sleep_until(at(until)).await;
+    }
     for (number, text, expect) in &scenario.expects {
         if matches!(expect, Expect::NoFailuresElsewhere) {
             continue;
