@@ -11,6 +11,7 @@ mod let_go;
 pub mod lint;
 mod manifests;
 mod show;
+mod simulate;
 mod verbs;
 
 use std::ffi::OsString;
@@ -45,6 +46,7 @@ async fn dispatch(command: Command) -> anyhow::Result<u8> {
     let text = match command {
         Command::Demo(args) => return demo::demo(args).await,
         Command::Controller(args) => return controller::controller(args).await,
+        Command::Simulate(args) => return simulate::simulate(&args).await,
         Command::Get { name, all_namespaces, output, cluster } => {
             show::get(&cluster, name.as_deref(), all_namespaces, output).await?
         }

@@ -17,7 +17,7 @@ mod prometheus;
 mod providers;
 mod readme;
 mod refusals;
-mod tidy;
 mod scenarios;
 mod stories;
+mod tidy;
 mod traefik;

@@ -1,0 +1,88 @@
+//! `sluice simulate`: manifests and a scenario in virtual time.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use super::args::{Output, Simulate};
+use crate::sim::scenario::{Scenario, run};
+
+/// Plays it; the exit code is 1 when an expectation is not met.
+///
+/// # Errors
+/// A file cannot be read, a manifest or a line of the scenario is refused.
+pub async fn simulate(args: &Simulate) -> anyhow::Result<u8> {
+    let path = &args.scenario;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("--scenario {}", path.display()))?;
+    let scenario = Scenario::parse(&text).with_context(|| path.display().to_string())?;
+    let mut manifests = Vec::new();
+    for file in &args.filename {
+        read(file, &mut manifests)?;
+    }
+    if manifests.is_empty() {
+        bail!(
+            "no manifests in {}",
+            args.filename.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+        );
+    }
+    super::install_crypto();
+    let report = run(&scenario, &manifests, args.seed).await?;
+    let outcomes = &report.outcomes;
+    let value = json!({
+        "seed": args.seed,
+        "timeline": report.transcript.lines,
+        "requests": {
+            "total": outcomes.total,
+            "answered": outcomes.answered,
+            "failed": outcomes.failed,
+            "failedElsewhere": outcomes.failed_elsewhere,
+        },
+        "unmet": report.unmet,
+        "violations": report.violations,
+    });
+    match args.output {
+        Output::Json => super::say(&serde_json::to_string_pretty(&value)?),
+        Output::Yaml => super::say(&serde_saphyr::to_string(&value)?),
+        Output::Text => {
+            super::say(report.transcript.to_string().trim_end());
+            if outcomes.total > 0 {
+                super::say(&format!(
+                    "requests: {} in all, {} failed elsewhere; failed by version: {:?}",
+                    outcomes.total, outcomes.failed_elsewhere, outcomes.failed
+                ));
+            }
+            for line in report.unmet.iter().chain(&report.violations) {
+                super::say(&format!("NOT MET  {line}"));
+            }
+        }
+    }
+    Ok(u8::from(!report.good()))
+}
+
+/// Reads the manifests of a file, or of every YAML file of a folder in the order of their names.
+fn read(path: &Path, out: &mut Vec<Value>) -> anyhow::Result<()> {
+    let shown = path.display();
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).with_context(|| format!("{shown}"))?;
+        let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+        files.retain(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml"));
+        files.sort();
+        return files.iter().try_for_each(|file| read(file, out));
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("{shown}"))?;
+    for part in text.split("\n---") {
+        let mut object: Value = serde_saphyr::from_str(part).with_context(|| format!("{shown}"))?;
+        if object.is_null() {
+            continue;
+        }
+        let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+            bail!("{shown}: an object without metadata");
+        };
+        // A simulation has one namespace.
+        metadata.insert("namespace".into(), json!("default"));
+        out.push(object);
+    }
+    Ok(())
+}
