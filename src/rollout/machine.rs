@@ -81,7 +81,8 @@ fn invalid(d: &mut Draft<'_>, errors: &[spec::SpecError]) {
 fn take_wanted(d: &mut Draft<'_>, view: &DeploymentView) {
     let Some(text) = &view.wanted else { return };
     let Some(release) = d.status.release.as_mut() else { return };
-    let (fields, paused) = deployment::read_wanted(text, &view.fields, &release.originals);
+    let (fields, paused) =
+        deployment::read_wanted(text, &release.id, &view.fields, &release.originals);
     let changed = fields != release.originals;
     release.originals = fields;
     let pause = paused && release.held.is_none();

@@ -1,6 +1,7 @@
 //! A Deployment at rest, put back, and given back to its user. Pure decisions on a view.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::knob::{KnobPatch, Write, read_knob};
@@ -115,14 +116,30 @@ fn changes(patch: &KnobPatch) -> bool {
         || *drop_wanted
 }
 
+/// The note of the hold policy: a release and what somebody wanted in it.
+#[derive(Deserialize)]
+struct Wanted {
+    release: Option<String>,
+    #[serde(flatten)]
+    fields: KnobFields,
+}
+
 /// What somebody wanted of the held fields, as the hold policy noted it: one JSON object with the keys of
-/// [`KnobFields`]. A value equal to the held one was not touched. The second part says whether they
-/// paused the Deployment. An annotation that cannot be read changes nothing.
+/// [`KnobFields`] and the release in which it was wanted. A value equal to the held one was not touched.
+/// The second part says whether they paused the Deployment.
+///
+/// A note of another release is an old one that came back with an undo; it changes nothing, nor does
+/// one that cannot be read.
 #[must_use]
-pub fn read_wanted(text: &str, held: &KnobFields, originals: &KnobFields) -> (KnobFields, bool) {
-    let Ok(wanted) = serde_json::from_str::<KnobFields>(text) else {
-        return (originals.clone(), false);
-    };
+pub fn read_wanted(
+    text: &str,
+    release: &str,
+    held: &KnobFields,
+    originals: &KnobFields,
+) -> (KnobFields, bool) {
+    let wanted = serde_json::from_str::<Wanted>(text).ok();
+    let ours = wanted.filter(|w| w.release.as_deref() == Some(release) && !release.is_empty());
+    let Some(Wanted { fields: wanted, .. }) = ours else { return (originals.clone(), false) };
     let mut out = originals.clone();
     if wanted.min_ready_seconds.unwrap_or(0) != held.min_ready_seconds.unwrap_or(0) {
         out.min_ready_seconds = wanted.min_ready_seconds.filter(|s| *s != 0);

@@ -16,3 +16,6 @@ pub const NEVER_READY_SECONDS: i32 = 2_147_483_646;
 pub const NEVER_LATE_SECONDS: i32 = 2_147_483_647;
 /// The label by which the Deployment controller tells ReplicaSets apart.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+
+#[cfg(test)]
+mod tests;
