@@ -10,6 +10,7 @@
 mod chart;
 mod controlplane;
 mod crds;
+mod demo;
 mod fields;
 mod install;
 mod kubectl;

@@ -64,6 +64,10 @@ const ORDERS: u64 = 720;
 /// Has no factor in common with 720: so 720 seeds in a row give 720 different orders.
 const STRIDE: u64 = 277;
 
+/// A deleted pod serves this long after it has left the endpoints: requests under way on a busy
+/// machine still reach it.
+const STOP_AFTER: SignedDuration = SignedDuration::from_secs(4);
+
 /// The tag that runs before the release.
 pub const OLD: &str = "v1";
 /// The tag that is released.
@@ -103,9 +107,8 @@ impl Cast {
     /// How the images start.
     #[must_use]
     pub fn kubelet(&self, ready_after: SignedDuration) -> kubelet::Behaviours {
-        let mut all = kubelet::Behaviours::default()
-            .ready_after(ready_after)
-            .stop_after(SignedDuration::from_millis(1_500));
+        let mut all =
+            kubelet::Behaviours::default().ready_after(ready_after).stop_after(STOP_AFTER);
         for act in self.acts.iter().filter(|act| act.nature == Nature::NeverReady) {
             all.set(&act.image(NEW), kubelet::Behaviour::NeverReady);
         }

@@ -3,6 +3,7 @@
 //! Start reading at [`run`]; `cast` says who is bad, `play` never looks at it.
 
 mod cast;
+mod evidence;
 mod manifests;
 mod pace;
 mod play;

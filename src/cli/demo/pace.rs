@@ -29,6 +29,8 @@ pub struct Pace {
     pub ready_after: SignedDuration,
     /// From the first request to the new version.
     pub warm_up: Duration,
+    /// How often the API is read and the screen drawn.
+    pub look: Duration,
     /// Without a decision after this long, a release is undecided.
     pub give_up: Duration,
 }
@@ -46,6 +48,7 @@ impl Pace {
         deadline: 12,
         ready_after: SignedDuration::from_millis(1_500),
         warm_up: Duration::from_secs(3),
+        look: Duration::from_millis(250),
         give_up: Duration::from_secs(90),
     };
     /// All at once, to be read.
@@ -60,6 +63,7 @@ impl Pace {
         deadline: 8,
         ready_after: SignedDuration::ZERO,
         warm_up: Duration::from_secs(1),
+        look: Duration::from_millis(500),
         give_up: Duration::from_secs(90),
     };
 }

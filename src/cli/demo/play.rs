@@ -13,18 +13,17 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::cast::{Act, Cast, NEW, Nature, OLD, Style};
+use super::evidence;
 use super::manifests::{self, REPLICAS};
 use super::pace::Pace;
 use super::report::{Played, Requests};
 use super::screen::Screen;
-use crate::api::Rollout;
 use crate::api::status::Phase;
+use crate::api::{AnalysisRun, Rollout};
 use crate::clock::{Clock, SystemClock};
 use crate::sim::live::{ADMIN, Live};
 use crate::sim::load::{Load, Outcomes, Visitor};
 
-/// How often the API is read and the screen drawn.
-const LOOK: Duration = Duration::from_millis(250);
 /// Requests under way when the load stops get this long to end.
 const TAIL: Duration = Duration::from_secs(1);
 /// The apps must be up and their Rollouts healthy after this.
@@ -119,10 +118,7 @@ impl Scene {
         if let (Some(started), None) = (self.started, &self.decided)
             && let Some(last) = rollout.status.as_ref().and_then(|s| s.last_release.clone())
         {
-            let reason = match last.reason {
-                Some(reason) => reason,
-                None => passed(&rollout),
-            };
+            let reason = last.reason.unwrap_or_default();
             self.decided = Some((last.decision, reason, seconds(started, at)));
         }
         self.rollout = Some(rollout);
@@ -166,16 +162,6 @@ impl Scene {
 
 fn failures(outcomes: &Outcomes) -> u64 {
     outcomes.failed.values().sum::<u64>() + outcomes.failed_elsewhere
-}
-
-/// What the analyses of a promoted release measured last.
-fn passed(rollout: &Rollout) -> String {
-    let verdicts = rollout.status.as_ref().map(|s| s.verdicts.clone()).unwrap_or_default();
-    let last = verdicts.iter().rfind(|v| v.scope != "Background").or(verdicts.last());
-    match last.and_then(|v| v.message.as_ref().map(|m| (v, m))) {
-        Some((verdict, message)) => format!("step {}: {message}", verdict.scope),
-        None => "every step passed".to_owned(),
-    }
 }
 
 /// Who asks: a plain visitor, and for an A/B test also testers with a header or a cookie.
@@ -225,7 +211,7 @@ impl<'a> Stage<'a> {
             if seconds(stage.since, now()) > SET_UP.as_secs_f64() {
                 bail!("the apps are not up after {SET_UP:?}: is this machine very busy?");
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pace.look).await;
             stage.look(screen).await?;
         }
         Ok(stage)
@@ -273,7 +259,7 @@ impl<'a> Stage<'a> {
             if is_over || seconds(begun, now()) > pace.give_up.as_secs_f64() {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pace.look).await;
         }
         // The way back to one Service is part of the release: it is watched for a moment more.
         self.look_for(TAIL, screen).await?;
@@ -294,7 +280,7 @@ impl<'a> Stage<'a> {
     async fn look_for(&mut self, span: Duration, screen: &mut Screen) -> anyhow::Result<()> {
         let begun = now();
         while seconds(begun, now()) < span.as_secs_f64() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(self.pace.look).await;
             self.look(screen).await?;
         }
         Ok(())
@@ -317,7 +303,24 @@ impl<'a> Stage<'a> {
                 scene.see(rollout, at);
             }
         }
+        self.explain().await?;
         screen.show(self, at);
+        Ok(())
+    }
+
+    /// A promotion needs no reason, but numbers: those that its analyses measured.
+    async fn explain(&mut self) -> anyhow::Result<()> {
+        let silent = |scene: &Scene| scene.decided.as_ref().is_some_and(|d| d.1.is_empty());
+        if !self.scenes.iter().any(silent) {
+            return Ok(());
+        }
+        let runs: Api<AnalysisRun> = Api::default_namespaced(self.client.clone());
+        let runs = runs.list(&ListParams::default()).await.context("reading AnalysisRuns")?;
+        for scene in self.scenes.iter_mut().filter(|scene| silent(scene)) {
+            if let Some((_, reason, _)) = &mut scene.decided {
+                *reason = evidence::worst(&runs.items, scene.act.app);
+            }
+        }
         Ok(())
     }
 }

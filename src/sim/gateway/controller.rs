@@ -41,6 +41,14 @@ impl Controller {
     /// A status that the server refused for another reason than a concurrent delete; the next call
     /// tries again.
     pub fn sync(&mut self) -> Result<bool, Box<ApiStatus>> {
+        self.sync_with(|_| {})
+    }
+
+    /// As [`Self::sync`]; a new view is handed to `publish` before any status is written.
+    pub(super) fn sync_with(
+        &mut self,
+        publish: impl FnOnce(&Arc<View>),
+    ) -> Result<bool, Box<ApiStatus>> {
         let now = self.server.resource_version();
         let is_due = match self.seen {
             None => true,
@@ -52,6 +60,7 @@ impl Controller {
         }
         let objects = Objects::read(&self.server);
         self.view = Arc::new(View::new(&objects));
+        publish(&self.view);
         self.write_statuses(&objects)?;
         self.seen = Some(now);
         Ok(self.server.resource_version() != now)

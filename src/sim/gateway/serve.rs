@@ -93,10 +93,12 @@ impl Gateway {
         let mut controller = Controller::new(server, &address.ip().to_string());
         loop {
             notify.mark_unchanged();
-            if let Err(refusal) = controller.sync() {
+            // Requests go the new way before the status says so: whoever waits for the status may
+            // take the old way apart at once.
+            let synced = controller.sync_with(|view| *lock(&self.view) = view.clone());
+            if let Err(refusal) = synced {
                 tracing::warn!(%refusal, "gateway: a status was refused");
             }
-            *lock(&self.view) = controller.view();
             tokio::select! {
                 changed = notify.changed() => if changed.is_err() { return },
                 () = stop.cancelled() => return,
@@ -182,7 +184,8 @@ impl Gateway {
         view.route(&request, random)
     }
 
-    /// Sends the request to a ready pod; one that refuses the connection is passed over.
+    /// Sends the request to a ready pod; one that refuses the connection is passed over, and so is
+    /// one that breaks it before it answers an idempotent request.
     async fn forward(
         &self,
         view: &View,
@@ -205,6 +208,11 @@ impl Gateway {
             let answer = match self.client.request(request).await {
                 Ok(answer) => answer,
                 Err(error) if error.is_connect() => continue,
+                // No answer has begun: what may be asked twice is asked of the next pod.
+                Err(_) if head.method.is_idempotent() && attempt + 1 < ready.len() => {
+                    self.count(&endpoint.pod, true);
+                    continue;
+                }
                 Err(_) => {
                     self.count(&endpoint.pod, true);
                     return plain(StatusCode::BAD_GATEWAY, "the pod broke the connection");
