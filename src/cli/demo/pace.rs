@@ -11,6 +11,9 @@ pub struct Pace {
     pub at_once: usize,
     /// Requests per second to each app under release.
     pub requests: f64,
+    /// Requests to one app that are under way at most. The slow version has 16 of them in mind at the
+    /// usual rate; a request takes four open files, all in this process, and 1,024 are usual.
+    pub under_way: usize,
     /// The window of a query, in seconds; scrapes come each second.
     pub window: u32,
     /// From the start of an analysis to its first measurement, in seconds: the window is full then.
@@ -40,12 +43,13 @@ impl Pace {
     pub const USUAL: Self = Self {
         at_once: 2,
         requests: 150.0,
+        under_way: 64,
         window: 6,
         initial_delay: 5,
         interval: 2,
         count: 4,
         min_rate: 8,
-        deadline: 12,
+        deadline: 15,
         ready_after: SignedDuration::from_millis(1_500),
         warm_up: Duration::from_secs(3),
         look: Duration::from_millis(250),
@@ -55,12 +59,13 @@ impl Pace {
     pub const FAST: Self = Self {
         at_once: 6,
         requests: 45.0,
+        under_way: 24,
         window: 5,
         initial_delay: 3,
         interval: 1,
         count: 3,
         min_rate: 5,
-        deadline: 8,
+        deadline: 12,
         ready_after: SignedDuration::ZERO,
         warm_up: Duration::from_secs(1),
         look: Duration::from_millis(500),

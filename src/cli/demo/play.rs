@@ -24,7 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::sim::live::{ADMIN, Live};
 use crate::sim::load::{Load, Outcomes, Visitor};
 
-/// Requests under way when the load stops get this long to end.
+/// From a decision to the end of the load, and from there to the count: requests under way end.
 const TAIL: Duration = Duration::from_secs(1);
 /// The apps must be up and their Rollouts healthy after this.
 const SET_UP: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 impl Scene {
-    fn new(act: &Act, seed: u64) -> Self {
+    fn new(act: &Act, pace: &Pace, seed: u64) -> Self {
         Self {
             act: act.clone(),
             rollout: None,
@@ -79,7 +79,7 @@ impl Scene {
             failing: 0.0,
             started: None,
             decided: None,
-            load: Load::new(visitors(act), seed),
+            load: Load::bounded(visitors(act), seed, pace.under_way),
             sending: None,
             counted: (now(), Outcomes::default()),
         }
@@ -90,6 +90,14 @@ impl Scene {
         let stop = CancellationToken::new();
         tokio::spawn(self.load.clone().run(live.gateway(), per_second, stop.clone()));
         self.sending = Some(stop);
+    }
+
+    /// The way back to one Service is part of the release: it is called for a moment more.
+    fn is_past(&self, at: Timestamp) -> bool {
+        let (Some(started), Some((_, _, span))) = (self.started, &self.decided) else {
+            return false;
+        };
+        seconds(started, at) > span + TAIL.as_secs_f64()
     }
 
     fn hush(&mut self) {
@@ -192,7 +200,7 @@ impl<'a> Stage<'a> {
     ) -> anyhow::Result<Self> {
         let scenes = cast.acts.iter().zip(0..).map(|(act, i)| {
             let seed = seed.wrapping_mul(100).wrapping_add(i);
-            Scene::new(act, seed)
+            Scene::new(act, &pace, seed)
         });
         let scenes: Vec<Scene> = scenes.collect();
         let client = live.client().await?;
@@ -254,15 +262,17 @@ impl<'a> Stage<'a> {
         on_stage(&mut self.scenes, &mut |scene| scene.started = Some(begun));
         loop {
             self.look(screen).await?;
+            let at = now();
             let mut is_over = true;
-            on_stage(&mut self.scenes, &mut |scene| is_over &= scene.decided.is_some());
+            on_stage(&mut self.scenes, &mut |scene| match scene.is_past(at) {
+                true => scene.hush(),
+                false => is_over = false,
+            });
             if is_over || seconds(begun, now()) > pace.give_up.as_secs_f64() {
                 break;
             }
             tokio::time::sleep(pace.look).await;
         }
-        // The way back to one Service is part of the release: it is watched for a moment more.
-        self.look_for(TAIL, screen).await?;
         on_stage(&mut self.scenes, &mut Scene::hush);
         self.look_for(TAIL, screen).await
     }

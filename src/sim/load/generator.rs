@@ -12,6 +12,7 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +97,7 @@ pub struct Load {
     mix: Mutex<Mix>,
     outcomes: Mutex<Outcomes>,
     client: Client<HttpConnector, Empty<Bytes>>,
+    under_way: Arc<Semaphore>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -106,12 +108,20 @@ impl Load {
     /// A generator of these visitors; `seed` decides their order.
     #[must_use]
     pub fn new(visitors: Vec<Visitor>, seed: u64) -> Arc<Self> {
+        Self::bounded(visitors, seed, Semaphore::MAX_PERMITS)
+    }
+
+    /// As [`Self::new`], with at most so many requests of [`Self::run`] under way: what would be more
+    /// is never sent. It keeps a machine that cannot follow from drowning in connections.
+    #[must_use]
+    pub fn bounded(visitors: Vec<Visitor>, seed: u64, at_most: usize) -> Arc<Self> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         Arc::new(Self {
             mix: Mutex::new(Mix::new(visitors, seed)),
             outcomes: Mutex::default(),
             client: Client::builder(TokioExecutor::new()).build(connector),
+            under_way: Arc::new(Semaphore::new(at_most)),
         })
     }
 
@@ -145,7 +155,12 @@ impl Load {
             owed += per_second / ticks_per_second;
             while owed >= 1.0 {
                 owed -= 1.0;
-                tokio::spawn(self.clone().send(gateway));
+                let Ok(permit) = self.under_way.clone().try_acquire_owned() else { continue };
+                let sent = self.clone().send(gateway);
+                tokio::spawn(async move {
+                    sent.await;
+                    drop(permit);
+                });
             }
         }
     }
