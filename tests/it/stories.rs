@@ -26,7 +26,7 @@ const SIM_ALONE: [(&str, &str); 3] = [
     ("routed_user_edits_the_route_in_between", "its verdict needs scraped requests"),
 ];
 /// A real cluster may be this much later than the story says.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
@@ -208,16 +208,20 @@ async fn play(plane: &'static ControlPlane, name: String) -> Result<(), String> 
     let start = Instant::now();
     let at = |span: SignedDuration| start + Duration::try_from(span).unwrap_or_default();
     let mut bad = String::new();
+    // What is awaited may come late on a busy machine: the rest of the story waits with it.
+    let mut late = Duration::ZERO;
     for line in &scenario.lines {
-        sleep_until(at(line.at)).await;
+        sleep_until(at(line.at) + late).await;
+        let began = Instant::now();
         let objects = stage.objects().await;
         let deed = line.act.decide(&objects, &manifests)?;
         if let Err(found) = stage.perform(deed).await {
             writeln!(bad, "line {}: {}: {found}", line.number, line.text).unwrap();
         }
+        late += began.elapsed();
     }
     if let Some(until) = scenario.until {
-        sleep_until(at(until)).await;
+        sleep_until(at(until) + late).await;
     }
     for (number, text, expect) in &scenario.expects {
         if matches!(expect, Expect::NoFailuresElsewhere) {
@@ -258,7 +262,7 @@ async fn every_scenario_ends_the_same_on_the_real_control_plane() {
     let mut waiting = names.into_iter();
     let mut tasks = tokio::task::JoinSet::new();
     loop {
-        while tasks.len() < 6
+        while tasks.len() < 5
             && let Some(name) = waiting.next()
         {
             tasks.spawn(async move { (name.clone(), play(plane, name).await) });
