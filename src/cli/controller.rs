@@ -30,11 +30,11 @@ pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
         let _nobody = stop_now.send(true);
     });
     let Some(account) = account(&client, stop.clone()).await else { return Ok(0) };
-    let default = match &args.prometheus {
-        Some(address) => Some(Server::at(address).map_err(|e| anyhow!("--prometheus: {e}"))),
-        None => None,
-    }
-    .transpose()?;
+    let default = args
+        .prometheus
+        .as_ref()
+        .map(|address| Server::at(address).map_err(|e| anyhow!("--prometheus: {e}")))
+        .transpose()?;
     let pool = Pool::new(Catalog { default, ..Catalog::default() })?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let identity = std::env::var("HOSTNAME").unwrap_or_else(|_| "sluice".into());

@@ -89,7 +89,9 @@ impl Engine {
     /// Looks at one object and does what follows.
     pub async fn reconcile(&self, key: &Key, leading: &Leading) -> Outcome {
         match key {
-            Key::Rollout { namespace, name } => self.rollout(key, namespace, name, leading).await,
+            Key::Rollout { namespace, name } => {
+                Box::pin(self.rollout(key, namespace, name, leading)).await
+            }
             Key::Run { namespace, name } => self.run(key, namespace, name).await,
         }
     }
