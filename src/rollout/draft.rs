@@ -1,5 +1,7 @@
 //! The plan while it is being made.
 
+use std::rc::Rc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::machine;
@@ -8,6 +10,7 @@ use super::status;
 use super::types::{Action, EventNote, Plan, Urgency, WaitingOn, Who};
 use crate::api::common::Time;
 use crate::api::status::{ReleaseStatus, RolloutStatus, StepState};
+use crate::spec::{self, SpecError};
 use crate::workload::{DeploymentView, Write};
 
 /// What follows from a snapshot and the time. Total: it never fails and never panics; what is wrong
@@ -24,6 +27,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) s: &'a Snapshot,
     pub(crate) now: Timestamp,
     pub(crate) status: RolloutStatus,
+    /// The spec, checked once.
+    parsed: Option<Result<Rc<spec::Plan>, Vec<SpecError>>>,
     /// Before the status is written: what it relies on.
     pub(crate) before: Vec<Action>,
     /// After the status is written: what it announces.
@@ -42,6 +47,7 @@ impl<'a> Draft<'a> {
             s,
             now,
             status,
+            parsed: None,
             before: Vec::new(),
             after: Vec::new(),
             events: Vec::new(),
@@ -75,9 +81,11 @@ impl<'a> Draft<'a> {
     fn finish(mut self) -> Plan {
         self.disown();
         status::describe(&mut self);
-        let old = self.s.rollout.status.clone().unwrap_or_default();
-        let urgency =
-            if self.consumed { Urgency::Now } else { status::urgency(&old, &self.status) };
+        let urgency = match &self.s.rollout.status {
+            _ if self.consumed => Urgency::Now,
+            Some(old) => status::urgency(old, &self.status),
+            None => status::urgency(&RolloutStatus::default(), &self.status),
+        };
         let mut actions = self.before;
         if urgency == Urgency::Now {
             actions.push(Action::Status);
@@ -85,6 +93,12 @@ impl<'a> Draft<'a> {
         actions.extend(self.events.into_iter().map(Action::Event));
         actions.extend(self.after);
         Plan { status: self.status, urgency, actions, wake: self.wake, waiting: self.waiting }
+    }
+
+    /// The spec, checked; parsed by the first who asks.
+    pub(crate) fn spec(&mut self) -> Result<Rc<spec::Plan>, Vec<SpecError>> {
+        let parse = || spec::Plan::parse(&self.s.rollout.spec).map(Rc::new);
+        self.parsed.get_or_insert_with(parse).clone()
     }
 
     /// The release under way; a scratch one when there is none, which no caller keeps.

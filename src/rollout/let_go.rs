@@ -13,7 +13,8 @@ use crate::workload::{DeploymentView, deployment};
 /// The Rollout is deleted or disabled.
 pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
     let ended = if deleting { Phase::Terminating } else { Phase::Disabled };
-    let Some(view) = d.s.workload.clone() else {
+    let snapshot = d.s;
+    let Some(view) = &snapshot.workload else {
         remove_entry(d);
         workload_gone(d);
         d.status.phase = Some(ended);
@@ -25,15 +26,15 @@ pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
     d.status.phase = Some(if deleting { Phase::Terminating } else { Phase::Disabling });
     let finish = d.s.rollout.spec.on_delete == Some(OnDelete::Finish);
     if d.s.rollout.spec.on_delete == Some(OnDelete::Rollback)
-        && let Ok(plan) = spec::Plan::parse(&d.s.rollout.spec)
+        && let Ok(plan) = d.spec()
     {
-        return roll_back_first(d, &plan, &view);
+        return roll_back_first(d, &plan, view);
     }
     if d.released().stage != Stage::LettingGo {
         let text = if deleting { "the Rollout was deleted" } else { "the Rollout was disabled" };
         begin(d, "LetGo", text);
     }
-    run(d, &view, finish);
+    run(d, view, finish);
     if d.status.release.is_none() {
         gone(d, ended);
     }

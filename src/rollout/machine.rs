@@ -23,7 +23,7 @@ pub(crate) fn run(d: &mut Draft<'_>) {
     if matches!(d.status.phase, Some(Phase::Disabled | Phase::Disabling | Phase::Terminating)) {
         d.status.phase = Some(Phase::Initial);
     }
-    let plan = match spec::Plan::parse(&d.s.rollout.spec) {
+    let plan = match d.spec() {
         Ok(plan) => {
             status::clear(d, status::INVALID_SPEC);
             plan
@@ -36,7 +36,8 @@ pub(crate) fn run(d: &mut Draft<'_>) {
         return d.wait(Who::Person, text);
     }
     status::clear(d, status::CONFLICT);
-    let Some(view) = d.s.workload.clone().filter(|v| !v.deleting) else {
+    let snapshot = d.s;
+    let Some(view) = snapshot.workload.as_ref().filter(|v| !v.deleting) else {
         return let_go::workload_gone(d);
     };
     if view.fields.type_.as_deref() == Some("Recreate") && d.status.release.is_none() {
@@ -46,20 +47,20 @@ pub(crate) fn run(d: &mut Draft<'_>) {
         return d.wait(Who::Person, text);
     }
     status::clear(d, status::UNSUPPORTED);
-    if let_go::released_by_others(d, &view) {
+    if let_go::released_by_others(d, view) {
         return;
     }
-    take_wanted(d, &view);
+    take_wanted(d, view);
     if d.status.release.is_none() {
-        if !idle::look(d, &view) {
-            gate::ensure(d, &view);
+        if !idle::look(d, view) {
+            gate::ensure(d, view);
             return;
         }
-        gate::ensure(d, &view);
+        gate::ensure(d, view);
     }
-    progress(d, &plan, &view);
+    progress(d, &plan, view);
     if d.status.release.is_some() {
-        gate::ensure(d, &view);
+        gate::ensure(d, view);
     }
 }
 
@@ -69,10 +70,11 @@ fn invalid(d: &mut Draft<'_>, errors: &[spec::SpecError]) {
     if status::set(d, status::INVALID_SPEC, true, "InvalidSpec", &text) {
         d.warn("InvalidSpec", text.clone());
     }
+    let snapshot = d.s;
     if d.status.release.is_some()
-        && let Some(view) = d.s.workload.clone()
+        && let Some(view) = &snapshot.workload
     {
-        rest(d, &view);
+        rest(d, view);
     }
     d.wait(Who::Person, format!("fix the Rollout: {text}"));
 }

@@ -136,7 +136,7 @@ fn reason_of(phase: Phase) -> &'static str {
 /// The step, Kruise's fields and the counts of a release under way.
 fn under_way(d: &mut Draft<'_>) {
     let release = d.released();
-    let plan = crate::spec::Plan::parse(&d.s.rollout.spec).ok();
+    let plan = d.spec().ok();
     let of = plan.as_ref().map_or(0, |p| i32::try_from(p.steps.len()).unwrap_or(i32::MAX));
     let index = (release.step + 1).min(of.max(1));
     let name = release.frozen_step.as_ref().and_then(|s| s.name.clone());
@@ -150,7 +150,8 @@ fn under_way(d: &mut Draft<'_>) {
     });
     d.status.current_step_index = Some(index);
     d.status.current_step_state = Some(release.state);
-    let view = d.s.workload.as_ref();
+    let snapshot = d.s;
+    let view = snapshot.workload.as_ref();
     let new = view.and_then(|v| v.current()).filter(|rs| rs.hash != release.stable);
     let (pods, ready) = new.map_or((0, 0), |rs| (rs.replicas, rs.ready()));
     let target = match (&plan, view) {
@@ -166,11 +167,11 @@ fn under_way(d: &mut Draft<'_>) {
     } else {
         format!("{ready}/{n}")
     });
-    if d.status.traffic.is_none() && plan.is_some_and(|p| !p.traffic.is_empty()) {
+    if d.status.traffic.is_none() && plan.as_ref().is_some_and(|p| !p.traffic.is_empty()) {
         d.status.traffic =
             Some(TrafficStatus { desired: Some("0%".into()), observed: Some("0%".into()) });
     }
-    let hash = crate::spec::Plan::parse(&d.s.rollout.spec).ok().map(|p| p.hash);
+    let hash = plan.map(|p| p.hash.clone());
     let generation = view.map(|v| v.generation);
     let message = d.status.waiting_for.clone();
     let c = d.status.canary_status.get_or_insert_with(CanaryStatus::default);
