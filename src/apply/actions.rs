@@ -1,5 +1,6 @@
 //! A plan, action by action, in order; the first failure ends it and the next plan starts from facts.
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -41,6 +42,9 @@ pub enum Seen {
 
 /// Carries a plan out. Every answer is given to `seen` before the next action.
 ///
+/// Events are written when everything else is done, at the same time: pods already move meanwhile. What
+/// was announced before a failure has happened, so it is written all the same.
+///
 /// # Errors
 /// The first action that did not happen, or whose answer was lost.
 pub async fn run<W: Writer>(
@@ -51,15 +55,36 @@ pub async fn run<W: Writer>(
     mut seen: impl FnMut(Seen),
 ) -> Result<(), ApplyError> {
     let mut version = target.rollout.metadata.resource_version.clone().unwrap_or_default();
+    let mut notes = Vec::new();
+    let mut done = Ok(());
     for action in &plan.actions {
-        let Some(brought) = one(client, target, plan, action, &version).await? else { continue };
+        if let Action::Event(note) = action {
+            notes.push(note);
+            continue;
+        }
+        let brought = match one(client, target, plan, action, &version).await {
+            Ok(Some(brought)) => brought,
+            Ok(None) => continue,
+            Err(error) => {
+                done = Err(error);
+                break;
+            }
+        };
         if let Seen::Object(Kind::Rollout, object) = &brought {
             let fresh = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
             version = fresh.unwrap_or_default().to_owned();
         }
         seen(brought);
     }
-    Ok(())
+    join_all(notes.into_iter().map(|note| tell(client, target, note))).await;
+    done
+}
+
+/// Writes an Event. One that cannot be written must not stop a release.
+async fn tell(client: &kube::Client, target: &Target<'_>, note: &EventNote) {
+    if let Err(error) = event(target, note).send(client).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "event not written");
+    }
 }
 
 async fn one(
@@ -144,10 +169,7 @@ async fn one(
             return Ok(proof.map(|proof| Seen::Proof(workload.clone(), proof)));
         }
         Action::Event(note) => {
-            // An event that cannot be written must not stop a release.
-            if let Err(error) = event(target, note).send(client).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "event not written");
-            }
+            tell(client, target, note).await;
             return Ok(None);
         }
     };
