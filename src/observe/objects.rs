@@ -183,6 +183,7 @@ pub(crate) struct DeploymentObject {
 #[derive(Clone, Debug)]
 pub(crate) struct ReplicaSetObject {
     pub(crate) meta: Object,
+    pub(crate) generation: i64,
     pub(crate) resource_version: String,
     pub(crate) hash: String,
     pub(crate) revision: i64,
@@ -223,13 +224,27 @@ fn owned(value: &Value) -> Option<(usize, Timestamp)> {
 }
 
 impl DeploymentObject {
-    pub(crate) fn of(value: &Value) -> Self {
-        let template = value.pointer("/spec/template").cloned().unwrap_or_default();
+    /// Reads a Deployment; what an unchanged generation cannot have changed is taken from `before`.
+    pub(crate) fn of(value: &Value, before: Option<Self>) -> Self {
+        let generation = long(value, "/metadata/generation");
+        let before = before.filter(|b| {
+            generation != 0
+                && generation == b.generation
+                && value.pointer("/metadata/uid").is_some_and(|uid| uid == b.meta.uid.as_str())
+        });
+        let (template, template_hash) = before.map_or_else(
+            || {
+                let template = value.pointer("/spec/template").cloned().unwrap_or_default();
+                let hash = template_hash(&template);
+                (template, hash)
+            },
+            |b| (b.template, b.template_hash),
+        );
         let wanted = value.pointer("/metadata/annotations").and_then(|a| a.get(WANTED_ANNOTATION));
         Self {
             meta: Object::of(value),
             resource_version: text(value, "/metadata/resourceVersion").unwrap_or_default(),
-            generation: long(value, "/metadata/generation"),
+            generation,
             observed_generation: long(value, "/status/observedGeneration"),
             replicas: number(value, "/spec/replicas").unwrap_or(1),
             fields: KnobFields {
@@ -240,7 +255,7 @@ impl DeploymentObject {
                 max_unavailable: read(value, "/spec/strategy/rollingUpdate/maxUnavailable"),
                 paused: value.pointer("/spec/paused") == Some(&Value::Bool(true)),
             },
-            template_hash: template_hash(&template),
+            template_hash,
             template,
             wanted: wanted.and_then(Value::as_str).map(str::to_owned),
             selector: read(value, "/spec/selector/matchLabels").unwrap_or_default(),
@@ -251,7 +266,8 @@ impl DeploymentObject {
 }
 
 impl ReplicaSetObject {
-    pub(crate) fn of(value: &Value) -> Self {
+    /// Reads a ReplicaSet; what an unchanged generation cannot have changed is taken from `before`.
+    pub(crate) fn of(value: &Value, before: Option<Self>) -> Self {
         let labels = value.pointer("/metadata/labels");
         let hash = labels.and_then(|l| l.get(POD_TEMPLATE_HASH)).and_then(Value::as_str);
         let annotations = value.pointer("/metadata/annotations");
@@ -259,7 +275,21 @@ impl ReplicaSetObject {
             .and_then(|a| a.get("deployment.kubernetes.io/revision"))
             .and_then(Value::as_str)
             .and_then(|r| r.parse().ok());
-        let template = value.pointer("/spec/template").map(normal_template).unwrap_or_default();
+        let generation = long(value, "/metadata/generation");
+        let before = before.filter(|b| {
+            generation != 0
+                && generation == b.generation
+                && value.pointer("/metadata/uid").is_some_and(|uid| uid == b.meta.uid.as_str())
+        });
+        let (template, template_hash) = before.map_or_else(
+            || {
+                let shown = value.pointer("/spec/template");
+                let template = shown.map(normal_template).unwrap_or_default();
+                let hash = template_hash(&template);
+                (template, hash)
+            },
+            |b| (b.template, b.template_hash),
+        );
         Self {
             meta: Object::of(value),
             resource_version: text(value, "/metadata/resourceVersion").unwrap_or_default(),
@@ -269,7 +299,8 @@ impl ReplicaSetObject {
             min_ready_seconds: number(value, "/spec/minReadySeconds").unwrap_or(0),
             status_replicas: number(value, "/status/replicas").unwrap_or(0),
             available: number(value, "/status/availableReplicas").unwrap_or(0),
-            template_hash: template_hash(&template),
+            generation,
+            template_hash,
             template,
             created: text(value, "/metadata/creationTimestamp").unwrap_or_default(),
         }

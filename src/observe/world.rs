@@ -189,7 +189,8 @@ impl World {
             }
             Kind::Deployment => {
                 self.deployment_names.insert(meta.uid.clone(), id.clone());
-                self.deployments.insert(id.clone(), DeploymentObject::of(value));
+                let before = self.deployments.remove(&id);
+                self.deployments.insert(id.clone(), DeploymentObject::of(value, before));
                 self.releasers(&id)
             }
             Kind::ReplicaSet => self.take_replica_set(meta, value),
@@ -364,7 +365,8 @@ impl World {
         let Some(owner) = meta.owner.clone() else { return Vec::new() };
         self.replica_set_owner.insert(meta.uid.clone(), owner.clone());
         let sets = self.replica_sets.entry(owner.clone()).or_default();
-        sets.insert(meta.uid.clone(), ReplicaSetObject::of(value));
+        let before = sets.remove(&meta.uid);
+        sets.insert(meta.uid.clone(), ReplicaSetObject::of(value, before));
         self.of_deployment(&owner)
     }
 
