@@ -97,7 +97,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Compiles HTTPRoutes. A match that cannot be compiled never matches; [`super::status`]
+    /// Compiles HTTPRoutes. A match that cannot be compiled never matches; `super::status`
     /// reports it on the route.
     #[must_use]
     pub fn new<'a>(routes: impl IntoIterator<Item = &'a Value>) -> Self {
