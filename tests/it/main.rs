@@ -8,7 +8,9 @@
 )]
 
 mod chart;
+mod checkers;
 mod controlplane;
+mod crash;
 mod crds;
 mod demo;
 mod fields;
@@ -19,6 +21,9 @@ mod providers;
 mod readme;
 mod refusals;
 mod scenarios;
+mod sigkill;
+mod simulation;
 mod stories;
 mod tidy;
 mod traefik;
+mod world;

@@ -85,6 +85,7 @@ pub struct Cluster {
     wakes: BTreeMap<Key, Timestamp>,
     tick_at: Timestamp,
     leading: Leading,
+    blind: bool,
     /// Two of them wrote against each other without end: the run is over.
     pub fought: bool,
     /// Broken invariants, each with its time.
@@ -122,6 +123,7 @@ impl Cluster {
             wakes: BTreeMap::new(),
             tick_at: options.start,
             leading: Leading::assume(),
+            blind: false,
             fought: false,
             violations: Vec::new(),
             transcript: Transcript::new(options.start),
@@ -163,6 +165,12 @@ impl Cluster {
         self.engine = None;
         self.dirty.clear();
         self.wakes.clear();
+    }
+
+    /// While `blind`, the controller's watches show nothing: it acts on what it saw before and on the
+    /// answers to its own writes. What it has missed is shown when its watches are back.
+    pub fn blind_controller(&mut self, blind: bool) {
+        self.blind = blind;
     }
 
     /// How the requests ended so far.
@@ -268,6 +276,9 @@ impl Cluster {
 
     /// Feeds the world what has changed.
     fn observe(&mut self) {
+        if self.blind {
+            return;
+        }
         let Some(engine) = self.engine.clone() else { return };
         for change in self.server.changes_since(self.seen) {
             self.seen = change.rv;

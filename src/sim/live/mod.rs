@@ -76,8 +76,10 @@ pub struct Live {
     plane: DataPlane,
     address: SocketAddr,
     token: String,
+    account_token: String,
+    clock: Arc<dyn Clock>,
     stop: CancellationToken,
-    _controller: watch::Sender<bool>,
+    controller: Option<watch::Sender<bool>>,
 }
 
 impl Live {
@@ -86,6 +88,19 @@ impl Live {
     /// # Errors
     /// No loopback port, or a defect of ours.
     pub async fn start(options: Options) -> Result<Self, LiveError> {
+        let mut live = Self::without_controller(options).await?;
+        let account = client(&live.account_kubeconfig()).await?;
+        let prometheus = live.plane.prometheus();
+        live.controller = Some(start_controller(account, live.clock.clone(), prometheus)?);
+        Ok(live)
+    }
+
+    /// Starts everything but our own controller, which runs as a process of its own with
+    /// [`Live::account_kubeconfig`]. Needs a process-wide TLS provider, as every client does.
+    ///
+    /// # Errors
+    /// No loopback port, or a defect of ours.
+    pub async fn without_controller(options: Options) -> Result<Self, LiveError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let server = ApiServer::with_plugins(clock.clone(), plugins());
         for object in base_objects() {
@@ -117,9 +132,13 @@ impl Live {
             .with_addresses(plane.addresses());
         tokio::spawn(drive(server.clone(), nodes, stop.clone()));
 
-        let account = client(&kubeconfig(address, &account_token)).await?;
-        let controller = start_controller(account, clock, plane.prometheus())?;
-        Ok(Self { server, plane, address, token, stop, _controller: controller })
+        Ok(Self { server, plane, address, token, account_token, clock, stop, controller: None })
+    }
+
+    /// A kubeconfig of the controller's account.
+    #[must_use]
+    pub fn account_kubeconfig(&self) -> String {
+        kubeconfig(self.address, &self.account_token)
     }
 
     /// The API server, for what no client can do.
@@ -157,6 +176,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        self.controller = None;
         self.stop.cancel();
     }
 }
