@@ -190,9 +190,11 @@ impl Checker {
         (ready < least).then(|| format!("{ready} pods are ready, {least} are the least"))
     }
 
+    /// Counted by the sizes of ReplicaSets, as the native controller counts: a new pod may be there a
+    /// moment before the old one has gone.
     fn surge(&self) -> Option<String> {
         let most = self.replicas + scaled(&self.max_surge, self.replicas, true);
-        let total = i64::try_from(self.pods.len()).unwrap();
+        let total: i64 = self.sets.values().map(|(_, size)| size).sum();
         (total > most).then(|| format!("{total} pods, {most} are the most"))
     }
 
