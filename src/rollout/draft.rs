@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::machine;
 use super::snapshot::Snapshot;
 use super::status;
 use super::types::{Action, EventNote, Plan, Urgency, WaitingOn, Who};
+use super::{let_go, machine};
 use crate::api::common::Time;
-use crate::api::status::{ReleaseStatus, RolloutStatus, StepState};
+use crate::api::status::{ReleaseStatus, RolloutStatus, STATUS_SCHEMA, StepState};
 use crate::spec::{self, SpecError};
 use crate::workload::{DeploymentView, Write};
 
@@ -80,6 +80,10 @@ impl<'a> Draft<'a> {
 
     fn finish(mut self) -> Plan {
         self.disown();
+        // Also when the process died between the last words of a release and this write.
+        if self.status.release.is_none() && self.status.schema == Some(STATUS_SCHEMA) {
+            let_go::finalizer_off(&mut self);
+        }
         status::describe(&mut self);
         let urgency = match &self.s.rollout.status {
             _ if self.consumed => Urgency::Now,

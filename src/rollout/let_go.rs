@@ -64,7 +64,8 @@ fn roll_back_first(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) 
     }
 }
 
-fn finalizer_off(d: &mut Draft<'_>) {
+/// Takes our finalizer away, after the status is written.
+pub(crate) fn finalizer_off(d: &mut Draft<'_>) {
     let has = d.s.rollout.metadata.finalizers.as_ref();
     let ours = has.is_some_and(|f| f.iter().any(|f| f == crate::api::FINALIZER));
     let planned = d.after.contains(&Action::Finalizer(false));
