@@ -72,7 +72,8 @@ pub(crate) async fn who_am_i(client: &kube::Client) -> anyhow::Result<String> {
 /// Everything of one namespace, read now.
 pub(crate) async fn read(client: &kube::Client, namespace: &str) -> anyhow::Result<World> {
     let mut world = World::new();
-    for kind in Kind::ALL {
+    // The Rollout last: what it says of the others is then never older than they are.
+    for kind in Kind::ALL.into_iter().rev() {
         let (group, version, name, plural) = kind.names();
         let root = if group.is_empty() {
             format!("/api/{version}")

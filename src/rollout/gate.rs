@@ -28,6 +28,7 @@ pub(crate) fn ensure(d: &mut Draft<'_>, view: &DeploymentView) {
         d.before.insert(0, action);
     } else if d.s.proof == Proof::Unknown {
         let held = d.status.release.is_some();
+        d.after.retain(|a| !matches!(a, Action::Prove { .. }));
         d.after.push(Action::Prove { workload: view.name.clone(), held });
     }
     status::set(d, status::GATED, true, "Gated", "a new version of the workload is held");
