@@ -79,11 +79,11 @@ pub async fn follow(
                 value_of(object).map(|v| engine.world().delete(kind, &v)).unwrap_or_default()
             }
             Err(error) => {
-                let missing = is_missing(&error);
+                let missing = matches!(code_of(&error), Some(403 | 404));
                 if missing {
-                    // Not served: nothing to wait for, and nothing to hold.
+                    // Not served, or not ours to read: nothing to wait for, and nothing to hold.
                     let _closed = told.send(Told::Synced(kind));
-                    tracing::info!(kind = name, "not served yet, asked for again");
+                    tracing::info!(kind = name, error = %error, "not to be had yet, asked for again");
                 } else {
                     tracing::warn!(kind = name, error = %error, "the watch failed");
                 }
@@ -104,13 +104,16 @@ fn value_of(object: DynamicObject) -> Option<Value> {
     serde_json::to_value(object).ok()
 }
 
-fn is_missing(error: &watcher::Error) -> bool {
+fn code_of(error: &watcher::Error) -> Option<u16> {
     let inner = match error {
         watcher::Error::InitialListFailed(e)
         | watcher::Error::WatchStartFailed(e)
         | watcher::Error::WatchFailed(e) => e,
-        watcher::Error::WatchError(status) => return status.code == 404,
-        watcher::Error::NoResourceVersion => return false,
+        watcher::Error::WatchError(status) => return Some(status.code),
+        watcher::Error::NoResourceVersion => return None,
     };
-    matches!(inner, kube::Error::Api(status) if status.code == 404)
+    match inner {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
 }
