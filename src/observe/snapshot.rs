@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::world::World;
 use crate::api::{AnalysisRun, Rollout};
 use crate::rollout::{GateView, Proof, Snapshot};
@@ -34,6 +36,18 @@ impl World {
                 if let Some(object) = self.routes.get(&in_ns(route)) {
                     routes.insert(route.clone(), object.clone());
                 }
+            }
+        }
+        // What the release has changed is restored though the Rollout names it no more.
+        let (noted_services, noted_routes) = noted(&rollout);
+        for name in noted_services {
+            if let Some(object) = self.services.get(&in_ns(&name)) {
+                services.insert(name, object.clone());
+            }
+        }
+        for name in noted_routes {
+            if let Some(object) = self.routes.get(&in_ns(&name)) {
+                routes.insert(name, object.clone());
             }
         }
         let mut templates = BTreeMap::new();
@@ -158,4 +172,16 @@ impl World {
             owned: d.owned,
         })
     }
+}
+
+/// The Services and routes that the release under way has changed.
+fn noted(rollout: &Rollout) -> (Vec<String>, Vec<String>) {
+    let release = rollout.status.as_ref().and_then(|s| s.release.as_ref());
+    let text = release.and_then(|r| r.traffic_notes.as_deref()).unwrap_or_default();
+    let notes: Value = serde_json::from_str(text).unwrap_or_default();
+    let list = |key: &str| notes.get(key).and_then(Value::as_array).into_iter().flatten();
+    let services = list("pinned").chain(list("canaries")).filter_map(Value::as_str);
+    let routes = notes.get("routes").and_then(Value::as_object);
+    let routes = routes.map(|r| r.keys().cloned().collect()).unwrap_or_default();
+    (services.map(str::to_owned).collect(), routes)
 }

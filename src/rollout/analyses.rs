@@ -66,19 +66,33 @@ pub(crate) fn step(
             steps::on_failure(d, plan, view, "AnalysisFailed", &text);
             false
         }
-        Some(Verdict::Inconclusive { reason }) => {
-            !inconclusive(d, plan, view, &format!("step {number}: {reason}"))
-        }
+        Some(Verdict::Inconclusive { reason }) => undecided(d, plan, view, number, &reason),
         Some(Verdict::Continue { reason, .. }) => {
             if steps::timed_out(d, step) {
-                let text = format!("step {number}: no verdict in time: {reason}");
-                return !inconclusive(d, plan, view, &text);
+                let reason = format!("no verdict in time: {reason}");
+                return undecided(d, plan, view, number, &reason);
             }
             d.wait(Who::Analysis, format!("step {number}: the analysis {name}: {reason}"));
             false
         }
         None => false,
     }
+}
+
+/// A step's analysis cannot tell. True when the step goes on all the same.
+fn undecided(
+    d: &mut Draft<'_>,
+    plan: &spec::Plan,
+    view: &DeploymentView,
+    number: i32,
+    reason: &str,
+) -> bool {
+    let on = !inconclusive(d, plan, view, &format!("step {number}: {reason}"));
+    if on {
+        let text = format!("step {number}: {reason}; goes on: onInconclusive is Continue");
+        d.warn("AnalysisInconclusive", text);
+    }
+    on
 }
 
 /// What the run said, for an event.
@@ -178,8 +192,11 @@ fn inconclusive(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, tex
             true
         }
         OnInconclusive::Pause => {
-            d.warn("AnalysisInconclusive", text.to_owned());
-            d.release().held = Some(text.to_owned());
+            // Said once: a background run is read in every pass.
+            if d.released().held.is_none() {
+                d.warn("AnalysisInconclusive", text.to_owned());
+                d.release().held = Some(text.to_owned());
+            }
             machine::rest(d, view);
             d.wait(Who::Person, format!("{text}: kubectl sluice approve, retry or abort"));
             true

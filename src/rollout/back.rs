@@ -87,17 +87,20 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         d.write(view, write);
         return d.wait(Who::Pods, "the stable template to be put back");
     }
-    if let Some(write) = deployment::give_back(view, &release.originals, false, false) {
-        d.write(view, write);
-        return d.wait(Who::Pods, "the native controller to roll back");
-    }
     let n = view.replicas;
     let others: i32 = view
         .active()
         .filter(|rs| rs.hash != release.stable)
         .map(|rs| rs.replicas.max(rs.status_replicas))
         .sum();
-    if !view.settled() || others > 0 || ready < n || stable.replicas != n {
+    let home = view.settled() && others == 0 && ready >= n && stable.replicas == n;
+    // The user's own pause from before the release comes back when every pod is.
+    let paused = home && release.originals.paused;
+    if let Some(write) = deployment::give_back(view, &release.originals, paused, false) {
+        d.write(view, write);
+        return d.wait(Who::Pods, "the native controller to roll back");
+    }
+    if !home {
         return d.wait(Who::Pods, format!("{ready} of {n} stable pods are ready again"));
     }
     if !traffic::to_native(d, true) {

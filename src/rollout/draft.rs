@@ -79,13 +79,18 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(mut self) -> Plan {
-        self.disown();
+        let newer = self.status.schema.is_some_and(|v| v > STATUS_SCHEMA);
+        if !newer {
+            self.disown();
+        }
         // Also when the process died between the last words of a release and this write.
         if self.status.release.is_none() && self.status.schema == Some(STATUS_SCHEMA) {
             let_go::finalizer_off(&mut self);
         }
         status::describe(&mut self);
         let urgency = match &self.s.rollout.status {
+            // What a newer version remembers in its status would be lost by writing ours.
+            _ if newer => Urgency::None,
             _ if self.consumed => Urgency::Now,
             Some(old) => status::urgency(old, &self.status),
             None => status::urgency(&RolloutStatus::default(), &self.status),

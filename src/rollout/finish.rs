@@ -73,14 +73,6 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
 /// Writes the last words: the entry without a release, the status, the finalizer off.
 pub(crate) fn end(d: &mut Draft<'_>, view: &DeploymentView, decision: &'static str) {
     let release = d.released();
-    let user = &release.originals;
-    if view.fields.paused != user.paused && decision == "RolledBack" {
-        // The user's own pause from before the release comes back with the stable version.
-        if let Some(write) = deployment::give_back(view, user, user.paused, false) {
-            d.write(view, write);
-            return d.wait(Who::Pods, "the user's own pause to be given back");
-        }
-    }
     let stable = view.current().map(|rs| rs.hash.clone());
     d.status.last_release = Some(LastRelease {
         id: release.id.clone(),

@@ -15,10 +15,13 @@ pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
     let ended = if deleting { Phase::Terminating } else { Phase::Disabled };
     let snapshot = d.s;
     let Some(view) = &snapshot.workload else {
-        remove_entry(d);
         workload_gone(d);
         d.status.phase = Some(ended);
-        return finalizer_off(d);
+        // Routes and Services first: without the Rollout nobody would put them right.
+        if d.status.release.is_none() {
+            finalizer_off(d);
+        }
+        return;
     };
     if d.status.release.is_none() {
         return gone(d, ended);
@@ -99,7 +102,14 @@ pub(crate) fn run(d: &mut Draft<'_>, view: &DeploymentView, finish: bool) {
     if !traffic::to_native(d, true) {
         return;
     }
-    let release = d.released();
+    let mut release = d.released();
+    if let Some(text) = &view.wanted {
+        // What somebody wanted and nobody has noted yet is given back too.
+        let (fields, _) =
+            deployment::read_wanted(text, &release.id, &view.fields, &release.originals);
+        d.release().originals.clone_from(&fields);
+        release.originals = fields;
+    }
     let two = view.active().count() > 1;
     let untouched = back::is_stable(view, &release) && !two;
     let paused = if untouched { release.originals.paused } else { !finish };
@@ -170,6 +180,7 @@ pub(crate) fn released_by_others(d: &mut Draft<'_>, view: &DeploymentView) -> bo
 pub(crate) fn workload_gone(d: &mut Draft<'_>) {
     let reference = d.s.rollout.spec.workload_ref.clone();
     let text = format!("{} {} does not exist: create it", reference.kind, reference.name);
+    remove_entry(d);
     if d.status.release.is_some() {
         analyses::end_all(d);
         if !traffic::to_native(d, true) {
@@ -187,7 +198,6 @@ pub(crate) fn workload_gone(d: &mut Draft<'_>) {
         d.status.release = None;
         d.after.push(Action::Finalizer(false));
     }
-    remove_entry(d);
     status::clear(d, status::GATED);
     d.status.phase = Some(Phase::Initial);
     d.status.canary_status = None;

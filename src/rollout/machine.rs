@@ -144,9 +144,19 @@ fn forward(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
 /// At 0 replicas the native controller would start whatever template stands there when replicas return,
 /// so the stable one is put back (no pod is touched) and the target is remembered.
 fn suspend(d: &mut Draft<'_>, view: &DeploymentView) {
+    set_aside(d, view, "0 replicas: the release goes on when there are replicas again");
+}
+
+/// The stable template is put back and the target remembered until every pod is stable again.
+pub(crate) fn set_aside(d: &mut Draft<'_>, view: &DeploymentView, why: &'static str) {
     let release = d.released();
     let Some(stable) = view.by_hash(&release.stable) else {
-        return d.wait(Who::Cluster, "the stable ReplicaSet is gone and there are 0 replicas");
+        let text = format!(
+            "the stable ReplicaSet {} is gone: kubectl sluice promote --full, or push \
+                            a template that works",
+            release.stable
+        );
+        return d.wait(Who::Person, text);
     };
     if !traffic::to_native(d, false) {
         return;
@@ -158,9 +168,10 @@ fn suspend(d: &mut Draft<'_>, view: &DeploymentView) {
     r.stage = Stage::Suspended;
     r.suspended_template = Some(template);
     r.since = Some(crate::api::Time(now));
-    d.event("Suspended", "0 replicas: the release goes on when there are replicas again");
+    d.event("Suspended", why);
     d.write(view, write);
-    d.wait(Who::Person, "0 replicas: the release goes on when there are replicas again");
+    let who = if view.replicas == 0 { Who::Person } else { Who::Pods };
+    d.wait(who, why);
 }
 
 /// Waits for replicas, lets the stable version come up, then lets the new template in again.
@@ -192,7 +203,12 @@ fn suspended(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     let min_ready = release.originals.min_ready_seconds.unwrap_or(0);
     let (ready, wake) = view.current().map_or((0, None), |rs| rs.available_after(min_ready, d.now));
     d.wake_at(wake);
-    if ready < view.replicas || !view.settled() {
+    let others = view.active().any(|rs| rs.hash != release.stable);
+    if others && let Some(write) = deployment::give_back(view, &release.originals, false, false) {
+        d.write(view, write);
+        return d.wait(Who::Pods, "the native controller to bring the stable version back");
+    }
+    if ready < view.replicas || others || !view.settled() {
         return d
             .wait(Who::Pods, format!("{ready} of {} stable pods are ready again", view.replicas));
     }
@@ -208,7 +224,23 @@ fn isolated(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         return;
     }
     rest(d, view);
-    d.wait(Who::Person, "the new version is isolated: kubectl sluice retry or abort");
+    let left = d.status.traffic.as_ref().and_then(|t| t.observed.clone());
+    let how = match left.filter(|t| t != "0%") {
+        _ if plan.traffic.is_empty() => {
+            "its pods stay and keep their share of the requests: there are no trafficRoutings"
+                .into()
+        }
+        Some(left) => {
+            format!("its pods stay and keep {left} of the traffic: the stable pods carry no more")
+        }
+        None => "its pods stay without traffic".to_owned(),
+    };
+    let cause = d.released().cause.unwrap_or_default();
+    let text = format!("the new version is isolated, {how}: kubectl sluice retry or abort");
+    if d.status.waiting_for.as_ref() != Some(&text) {
+        d.warn("Isolated", format!("{cause}; {text}"));
+    }
+    d.wait(Who::Person, text);
 }
 
 /// Brings the workload to its rest when that loses nothing. True when it rests.

@@ -90,13 +90,15 @@ pub(crate) fn next_of(step: i32, of: i32) -> i32 {
 fn act(d: &mut Draft<'_>, request: &Request) {
     let by = request.by.clone().unwrap_or_else(|| "somebody".into());
     let stage = d.released().stage;
-    let forward = matches!(stage, Stage::Stepping | Stage::Finalising | Stage::Isolated);
+    let forward = matches!(stage, Stage::Stepping | Stage::Finalising | Stage::Isolated)
+        || (stage == Stage::Suspended && request.verb == RequestVerb::Abort);
     if !forward {
-        d.warn(
-            "RequestDropped",
-            format!("{:?} by {by}: the release is on its way back", request.verb),
-        );
-        return;
+        let why = match stage {
+            Stage::Suspended => "the release waits at 0 replicas, where only abort is done",
+            Stage::LettingGo => "the workload is being let go",
+            _ => "the release is on its way back",
+        };
+        return d.warn("RequestDropped", format!("{:?} by {by}: {why}", request.verb));
     }
     match request.verb {
         RequestVerb::Approve => approve(d, Some(&by)),

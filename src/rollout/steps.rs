@@ -12,11 +12,15 @@ use crate::api::status::{Stage, StepState};
 use crate::spec::{self, Pause, StepPlan};
 use crate::units::ReplicasTarget;
 use crate::workload::knob::{Aim, move_to};
-use crate::workload::{DeploymentView, Motion, NEVER_READY_SECONDS, Write};
+use crate::workload::{DeploymentView, Motion, NEVER_READY_SECONDS, ReplicaSetView, Write};
 
 /// A router may take this long to accept a route before the workload is put to its rest meanwhile: at
 /// rest pods count as available, and leaving it costs two writes.
 const REST_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// Why the release is set aside when scaling has left no stable pod.
+const SHARE_LOST: &str =
+    "scaling has left no stable pod: the stable version comes back first, then the step goes on";
 
 /// What one state of a step comes to.
 enum Next {
@@ -96,6 +100,15 @@ fn current(d: &mut Draft<'_>, plan: &spec::Plan) -> Option<StepPlan> {
 
 /// Services and ReplicaSets are made ready for the step.
 fn before(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    // A version in between goes first, and its traffic before its pods.
+    if middle_of(d, view).any(|rs| rs.replicas > 0) && traffic::moves(step) {
+        let all = aim_of(step, view.replicas) >= view.replicas;
+        let off =
+            if all { traffic::to_native(d, false) } else { traffic::to_stable(d, plan, view) };
+        if !off {
+            return hold_meanwhile(d, view);
+        }
+    }
     if !traffic::prepare(d, plan, view, step) {
         return hold_meanwhile(d, view);
     }
@@ -119,12 +132,7 @@ fn hold_meanwhile(d: &mut Draft<'_>, view: &DeploymentView) -> Next {
 /// native controller drains the oldest available ReplicaSet first, which is the stable one: so its pods
 /// are made to count as not available. An old ReplicaSet is not synced by the Deployment controller.
 fn mark_middle(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
-    let release = d.released();
-    for rs in view.active() {
-        let middle = rs.hash != release.stable && rs.template_hash != view.template_hash;
-        if !middle || rs.replicas == 0 {
-            continue;
-        }
+    for rs in middle_of(d, view).filter(|rs| rs.replicas > 0) {
         if rs.min_ready_seconds != NEVER_READY_SECONDS {
             let write = Write::MinReady {
                 replica_set: rs.name.clone(),
@@ -144,9 +152,27 @@ fn mark_middle(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
     false
 }
 
+/// ReplicaSets of versions between the stable and the new one.
+fn middle_of<'v>(
+    d: &Draft<'_>,
+    view: &'v DeploymentView,
+) -> impl Iterator<Item = &'v ReplicaSetView> + use<'v> {
+    let stable = d.released().stable;
+    view.active().filter(move |rs| rs.hash != stable && rs.template_hash != view.template_hash)
+}
+
 /// How many new pods the step wants.
 pub(crate) fn aim_of(step: &StepPlan, n: i32) -> i32 {
     step.replicas.of(n)
+}
+
+/// Nothing is left of the stable version though the step wants some of it. A share that rounds to
+/// nothing at rest is lost: 5 of 10 scaled to 1 leaves the new pod, and what comes back with more
+/// replicas is all new.
+fn lost(d: &Draft<'_>, view: &DeploymentView, k: i32) -> bool {
+    let release = d.released();
+    let none = view.by_hash(&release.stable).is_some_and(|rs| rs.replicas == 0);
+    none && !release.backward && k < view.replicas
 }
 
 /// Pods move.
@@ -154,6 +180,13 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
     let release = d.released();
     let k = aim_of(step, view.replicas);
     let tolerated = plan.failure_threshold.of(k);
+    if !traffic::keep_carried(d, plan, view, k) {
+        return Next::Stop;
+    }
+    if lost(d, view, k) {
+        machine::set_aside(d, view, SHARE_LOST);
+        return Next::Stop;
+    }
     let aim = Aim {
         new_pods: k,
         exact: release.backward || matches!(step.replicas, ReplicasTarget::Absolute(_)),
@@ -202,6 +235,13 @@ fn kept(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Step
     let release = d.released();
     let k = aim_of(step, view.replicas);
     let exact = matches!(step.replicas, ReplicasTarget::Absolute(_));
+    if !traffic::keep_carried(d, plan, view, k) {
+        return false;
+    }
+    if lost(d, view, k) {
+        machine::set_aside(d, view, SHARE_LOST);
+        return false;
+    }
     let count = view.current().map_or(0, |rs| rs.replicas);
     if count < k || (exact && count > k) {
         let aim = Aim {
@@ -373,8 +413,11 @@ pub(crate) fn on_failure(
             back::run(d, plan, view);
         }
         OnFailure::Pause => {
-            d.warn(reason, text);
-            d.release().held = Some(text.to_owned());
+            // Said once: a background run is read in every pass.
+            if d.released().held.is_none() {
+                d.warn(reason, text);
+                d.release().held = Some(text.to_owned());
+            }
             machine::rest(d, view);
             d.wait(Who::Person, format!("{text}: kubectl sluice approve, retry or abort"));
         }

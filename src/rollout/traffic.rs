@@ -198,6 +198,22 @@ fn pin_stable(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bo
     done && endpoints_ready(d, plan)
 }
 
+/// Before pods move: no Service stays pinned to a version that has, or is about to have, no ready pod.
+pub(crate) fn keep_carried(
+    d: &mut Draft<'_>,
+    plan: &spec::Plan,
+    view: &DeploymentView,
+    k: i32,
+) -> bool {
+    if carries(d, view, k) { true } else { open_stable(d, plan) }
+}
+
+/// The stable version keeps pods in this step, and one of them is ready.
+fn carries(d: &Draft<'_>, view: &DeploymentView, k: i32) -> bool {
+    let stable = d.released().stable;
+    k < view.replicas && view.by_hash(&stable).is_some_and(|rs| rs.ready() > 0)
+}
+
 /// Every stable Service has a ready endpoint.
 fn endpoints_ready(d: &mut Draft<'_>, plan: &spec::Plan) -> bool {
     for routing in &plan.traffic {
@@ -241,6 +257,11 @@ pub(crate) fn to_step(
         return true;
     }
     if !check(d, plan) {
+        return false;
+    }
+    // After a scale event the stable version may have pods again that it had not.
+    let k = steps::aim_of(step, view.replicas);
+    if carries(d, view, k) && !pin_stable(d, plan, view) {
         return false;
     }
     let text = text_of(&split);
