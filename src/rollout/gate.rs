@@ -65,7 +65,8 @@ fn entry(d: &Draft<'_>, view: &DeploymentView) -> GateEntry {
         },
         None => {
             let idle = view.current().is_some_and(|rs| rs.replicas == view.replicas);
-            let paused = if idle { view.fields.paused } else { noted_pause(d) };
+            let ours = status::find(d, status::TEMPLATE_HELD).is_some();
+            let paused = if idle && !ours { view.fields.paused } else { noted_pause(d) };
             GateEntry { rollout, paused_by_user: paused.then_some(true), ..GateEntry::default() }
         }
     }

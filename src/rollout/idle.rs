@@ -83,6 +83,18 @@ fn settled(d: &mut Draft<'_>, view: &DeploymentView, stable: &ReplicaSetView) {
     if released == Some(true) {
         d.status.rejected = None;
     }
+    // The pause that held a rejected template is ours to lift, not the user's to keep.
+    if status::find(d, status::TEMPLATE_HELD).is_some() {
+        if view.fields.paused && !gate::noted_pause(d) {
+            let user = KnobFields { paused: false, ..view.fields.clone() };
+            if let Some(write) = deployment::give_back(view, &user, false, false) {
+                d.write(view, write);
+            }
+            d.wait(Who::Pods, "the held template's pause to be lifted");
+        } else {
+            status::clear(d, status::TEMPLATE_HELD);
+        }
+    }
     let phase = machine::idle_phase(&d.status);
     d.status.phase = Some(phase);
     let c = d.status.canary_status.get_or_insert_with(CanaryStatus::default);
@@ -101,6 +113,7 @@ fn settled(d: &mut Draft<'_>, view: &DeploymentView, stable: &ReplicaSetView) {
 /// The template failed before: it is held until `retry` or another template.
 fn held(d: &mut Draft<'_>, view: &DeploymentView, stable: &ReplicaSetView, reason: &str) {
     d.status.phase = Some(Phase::Failed);
+    status::set(d, status::TEMPLATE_HELD, true, "Rejected", reason);
     d.wait(
         Who::Person,
         format!(
@@ -142,6 +155,7 @@ fn start(d: &mut Draft<'_>, view: &DeploymentView, stable: &str) {
         backward: view.current().is_some_and(|rs| rs.replicas > 0),
         ..ReleaseStatus::default()
     });
+    status::clear(d, status::TEMPLATE_HELD);
     d.before.push(Action::Finalizer(true));
     status::set(d, status::PROGRESSING, true, "InRolling", "a release is under way");
     d.event("ReleaseStarted", format!("release {id}: a new version of {} is held", view.name));

@@ -23,6 +23,8 @@ pub(crate) const GATED: &str = "Gated";
 pub(crate) const RELEASED: &str = "Released";
 /// The spec is wrong.
 pub(crate) const INVALID_SPEC: &str = "InvalidSpec";
+/// A template that failed before is held, paused by us.
+pub(crate) const TEMPLATE_HELD: &str = "TemplateHeld";
 /// Another Rollout has the workload.
 pub(crate) const CONFLICT: &str = "Conflict";
 /// The workload cannot be released.
