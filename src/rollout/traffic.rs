@@ -524,6 +524,8 @@ pub(crate) fn to_native(d: &mut Draft<'_>, cleanup: bool) -> bool {
             }
             let uid = service.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
             d.after.push(Action::DeleteService { name: name.clone(), uid: uid.to_owned() });
+            d.wait(Who::Router, format!("Service {name} to go"));
+            done = false;
         }
     }
     keep(d, &notes);

@@ -119,6 +119,18 @@ impl Stage {
         }
     }
 
+    async fn create(&self, manifests: &[Value]) -> Result<(), String> {
+        for object in manifests {
+            let version = object["apiVersion"].as_str().unwrap();
+            let kind = object["kind"].as_str().unwrap().to_lowercase();
+            let (group, version) = version.split_once('/').unwrap_or(("", version));
+            let key = ResourceKey::new(group, version, &format!("{kind}s"));
+            let sent = Http::post(self.path(&key, ""), object.clone()).send(&self.client).await;
+            sent.map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
     async fn perform(&mut self, deed: Deed) -> Result<(), String> {
         match deed {
             Deed::Controller(true) => self.start(),
@@ -195,14 +207,7 @@ async fn play(plane: &'static ControlPlane, name: String) -> Result<(), String> 
     stage.start();
     let world = format!("{}.yaml", name.split('_').next().unwrap());
     let manifests = manifests(&folder().join(world), &namespace);
-    for object in &manifests {
-        let version = object["apiVersion"].as_str().unwrap();
-        let kind = object["kind"].as_str().unwrap().to_lowercase();
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        let key = ResourceKey::new(group, version, &format!("{kind}s"));
-        let sent = Http::post(stage.path(&key, ""), object.clone()).send(&stage.client).await;
-        sent.map_err(|e| e.to_string())?;
-    }
+    stage.create(&manifests).await?;
     let ready = Expect::Phase("web".into(), "Healthy".into());
     stage.expect(&ready).await.map_err(|e| format!("it never became Healthy: {e}"))?;
     let start = Instant::now();
