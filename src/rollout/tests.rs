@@ -182,10 +182,11 @@ fn place(plan: &Plan, which: impl Fn(&Action) -> bool) -> usize {
 #[test]
 fn a_new_template_starts_a_release_entry_before_status_before_the_first_move() {
     let made = plan_of(&held());
-    let entry = place(
-        &made,
-        |a| matches!(a, Action::Gate { entry: Some(e), .. } if e.release.is_some() && e.originals.is_some()),
-    );
+    let names_it = |a: &Action| match a {
+        Action::Gate { entry: Some(e), .. } => e.release.is_some() && e.originals.is_some(),
+        _ => false,
+    };
+    let entry = place(&made, names_it);
     let finalizer = place(&made, |a| *a == Action::Finalizer(true));
     let status = place(&made, |a| *a == Action::Status);
     let write = place(&made, |a| matches!(a, Action::Workload { .. }));
@@ -253,7 +254,10 @@ fn a_lost_share_is_brought_back_by_the_stable_template() {
     let s = released(Stage::Stepping, StepState::StepPaused, 10, 0);
     let made = plan_of(&s);
     assert_eq!(made.status.release.as_ref().map(|r| r.stage), Some(Stage::Suspended));
-    let put = |a: &Action| matches!(a, Action::Workload { write: Write::Deployment(p), .. } if p.template.is_some());
+    let put = |a: &Action| match a {
+        Action::Workload { write: Write::Deployment(patch), .. } => patch.template.is_some(),
+        _ => false,
+    };
     place(&made, put);
     assert!(waiting(&made).contains("no stable pod"), "{}", waiting(&made));
 }
