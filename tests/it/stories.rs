@@ -20,10 +20,19 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::controlplane::harness::{ControlPlane, Who, shared};
 
 /// Stories that run on `sim` alone, each with the reason.
-const SIM_ALONE: [(&str, &str); 3] = [
+const SIM_ALONE: [(&str, &str); 12] = [
     ("routed_errors_are_rolled_back", "its verdict needs scraped requests"),
     ("routed_good_is_promoted", "its verdict needs scraped requests"),
     ("routed_user_edits_the_route_in_between", "its verdict needs scraped requests"),
+    ("ab_matches_then_no_traffic_then_a_weight", "not yet played there"),
+    ("hold_errors_wait_for_a_person", "not yet played there"),
+    ("isolate_errors_keep_the_pods_without_traffic", "not yet played there"),
+    ("plain_aborted_at_zero_replicas", "not yet played there"),
+    ("plain_paused_by_hand_while_it_moves", "not yet played there"),
+    ("plain_scaled_to_one_and_back", "not yet played there"),
+    ("plain_stable_again_after_a_rejected_template", "not yet played there"),
+    ("plain_users_own_pause_survives_a_rollback", "not yet played there"),
+    ("routed_workload_deleted_then_the_rollout", "not yet played there"),
 ];
 /// A real cluster may be this much later than the story says.
 const PATIENCE: Duration = Duration::from_secs(60);
