@@ -9,8 +9,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{DurationSpec, FieldRef, Opaque, SecretKeyRef};
+use super::common::{Condition, DurationSpec, FieldRef, Opaque, SecretKeyRef};
 use super::compare::{Compare, Direction};
+use super::kayenta::KayentaRun;
 use super::provider::Provider;
 use super::rollout::{TemplateRef, Window};
 use super::schema;
@@ -24,9 +25,11 @@ use super::schema;
     plural = "analysistemplates",
     shortname = "sat",
     namespaced,
+    status = "TemplateStatus",
     derive = "PartialEq",
     derive = "Default",
     category = "sluice",
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type=='Accepted')].reason"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[x_kube(
@@ -43,6 +46,12 @@ use super::schema;
     )
     .message(
         "two metrics have one name; give each metric its own"
+    ),
+    validation = Rule::new(
+        "!has(self.kayenta) || has(self.kayentaConfig)"
+    )
+    .message(
+        "kayenta says how a kayentaConfig is judged; write that too, or leave kayenta out"
     ),
     validation = Rule::new(
         "!has(self.args) || self.args.all(a, self.args.exists_one(b, b.name == \
@@ -74,6 +83,9 @@ pub struct AnalysisTemplateSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub templates: Vec<TemplateRef>,
+    /// Added: how the metrics' answers become the run's. Absent: all must be good, as in Argo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decide: Option<Decide>,
     /// Added: the chance that a good release is failed by the comparisons of this template, `N%`
     /// per release. Default `1%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,6 +97,9 @@ pub struct AnalysisTemplateSpec {
     /// Added: a Kayenta canary config, unchanged. Its metrics are judged as Kayenta does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kayenta_config: Option<Opaque>,
+    /// Added: how the metrics of `kayentaConfig` are asked and how often they are judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kayenta: Option<KayentaRun>,
 }
 
 /// The same for the whole cluster. A namespaced template that it names is looked for in the
@@ -96,13 +111,24 @@ pub struct AnalysisTemplateSpec {
     kind = "ClusterAnalysisTemplate",
     plural = "clusteranalysistemplates",
     shortname = "scat",
+    status = "TemplateStatus",
     derive = "PartialEq",
     derive = "Default",
     category = "sluice",
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type=='Accepted')].reason"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(transparent)]
 pub struct ClusterAnalysisTemplateSpec(pub AnalysisTemplateSpec);
+
+/// What the controller thinks of a template.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateStatus {
+    /// `Accepted`: `False` when it cannot work. The message has the findings of `sluice lint`, one a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
 
 /// One thing that is measured.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -185,54 +211,94 @@ pub struct Metric {
     /// Added: canary against stable, from raw counters, histograms or gauges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<Compare>,
-    /// Added: a failure of this metric fails the run whatever the other metrics say.
+    /// Added: without this metric the run does not pass, and its failure fails the run, whatever
+    /// `decide` says of the others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub critical: bool,
-    /// Added: the share of this metric among the comparisons. Default 1.
+    /// Added: it is measured and reported, but neither decides nor is waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub advisory: bool,
+    /// Added: the share of this metric, among the comparisons and for `decide.score`. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub weight: Option<i32>,
-    /// Added: what a measurement without any data is. Default `Error`, after which the metric waits
-    /// for data.
+    /// Added: what a measurement without any data is. Default `Wait`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_data: Option<NoData>,
     /// Added: what a metric with more than `consecutiveErrorLimit` errors in a row (then 4 when not
-    /// given) is for the run.
+    /// given) is. Default `Wait`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnError>,
-    /// Added: fewest events of both arms before a comparison may say anything.
+    /// Added: time to the next try after an error, always the same; `10s` is what Argo does.
+    /// Absent: 10 s, doubled with each error in a row up to `interval` (at most 5 min).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::span_or_arg")]
+    pub error_retry: Option<DurationSpec>,
+    /// Added: fewest events behind an answer before it is judged; of both arms in a comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_events: Option<i64>,
+    /// Added: the number of events behind an answer, asked of the same provider when `minEvents` is
+    /// given. Absent: derived from the divisor of the query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::query")]
+    pub events: Option<String>,
     /// Added: which change is harmful. Default `Increase`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
 }
 
-/// What a measurement without any data is.
+/// What a measurement without any data is: an empty result, NaN, or series that have ended.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NoData {
-    /// An error of the measurement.
+    /// An error of the measurement, which is taken again: the metric waits for data.
     #[default]
-    Error,
-    /// Not known.
+    Wait,
+    /// A successful measurement: nothing happened.
+    Pass,
+    /// A failed measurement: something should have happened.
+    Fail,
+    /// An inconclusive measurement.
     Inconclusive,
-    /// Good: nothing happened.
-    Successful,
-    /// Bad: something should have happened.
-    Failed,
+    /// What Argo makes of it: the conditions are asked about NaN, and an empty result is an error.
+    Judge,
 }
 
-/// What a metric that ended in errors is for the run.
+/// What a metric with too many errors in a row is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// The run ends as `Error`.
+    /// It waits until there is an answer; with a `consecutiveErrorLimit` it ends as `Error`.
     #[default]
-    Error,
-    /// The run ends as `Inconclusive`.
+    Wait,
+    /// Successful: the run goes on without it.
+    Pass,
+    /// Failed.
+    Fail,
+    /// Inconclusive.
     Inconclusive,
-    /// The run goes on without the metric.
-    Ignore,
+}
+
+/// How the answers of the metrics become the run's: at most one of its fields. Metrics of a dry run
+/// and advisory ones are left out; a critical one has to be good in any case.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.atLeast) || !has(self.score)"
+    )
+    .message(
+        "must have at most one of atLeast and score"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Decide {
+    /// So many metrics must be good; 1 is any of them. The run ends as soon as that is certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub at_least: Option<i32>,
+    /// Good metrics must have this share, `N%`, of the `weight` of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([1-9][0-9]?|100)%$"), length(max = 4))]
+    pub score: Option<String>,
 }
 
 /// An argument that a template declares.
@@ -300,17 +366,30 @@ pub struct MeasurementRetention {
     pub limit: i32,
 }
 
-/// The history from which a boundary is learnt: the old version against itself.
+/// The history from which a boundary is learnt: stable pods against stable pods, as releases without a
+/// change.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Calibration {
-    /// How far back, for example `14d`.
+    /// How far back, for example `14d`: no longer than the metric server keeps raw series.
     pub history: DurationSpec,
-    /// How many windows are taken from it.
+    /// How many windows are taken from it, at most. A risk of 1 % needs 99; with 299 and more, large
+    /// changes are seen sooner. Default 360.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(range(min = 1, max = 2_000))]
     pub windows: Option<i32>,
-    /// Spans that are left out, such as planned load tests.
+    /// How long a window is: as long as a release is compared. Default `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<DurationSpec>,
+    /// When it is learnt anew: five fields. Default `0 4 * * 1`, Mondays at four.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::cron")]
+    pub schedule: Option<String>,
+    /// The time zone of the schedule. Default UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub time_zone: Option<String>,
+    /// Spans that are left out, such as planned load tests, or nights in which nobody releases.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub exclude: Vec<Window>,

@@ -10,8 +10,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::analysis::{Calibration, DryRun, MeasurementRetention, Metric, TemplateArg};
-use super::common::{Condition, DurationSpec, Opaque, Time};
+use super::analysis::{Calibration, Decide, DryRun, MeasurementRetention, Metric, TemplateArg};
+use super::common::{DurationSpec, Opaque, Time};
+use super::kayenta::KayentaRun;
 use super::schema;
 
 /// What is measured, for which release.
@@ -71,6 +72,9 @@ pub struct AnalysisRunSpec {
     /// Added: how long the run may last before it is `Inconclusive`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<DurationSpec>,
+    /// Added: how the metrics' answers become the run's. Absent: all must be good, as in Argo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decide: Option<Decide>,
     /// Added: the chance that a good release is failed, `N%`. Default `1%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(0\.[0-9]+|[1-9][0-9]?(\.[0-9]+)?)%$"), length(max = 8))]
@@ -81,6 +85,9 @@ pub struct AnalysisRunSpec {
     /// Added: a Kayenta canary config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kayenta_config: Option<Opaque>,
+    /// Added: how the metrics of `kayentaConfig` are asked and how often they are judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kayenta: Option<KayentaRun>,
 }
 
 /// When a run that is over is deleted, in seconds.
@@ -122,6 +129,28 @@ pub struct RunRelease {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub canary: Option<String>,
+    /// The run of the same two versions with whose evidence this one goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub continues: Option<String>,
+    /// So many lines of runs look at the release and divide its risk: its steps are one, each
+    /// background analysis is one. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub lines: Option<i32>,
+    /// The try of these two versions, counted from 1: one more each time that they were compared anew
+    /// after a failure. Later tries risk less. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub tries: Option<i32>,
+}
+
+impl RunRelease {
+    /// Whether it watches in the background, beside the steps.
+    #[must_use]
+    pub fn is_background(&self) -> bool {
+        self.scope == "Background" || self.scope.starts_with("Background/")
+    }
 }
 
 /// What a run found.
@@ -158,15 +187,29 @@ pub struct AnalysisRunStatus {
     /// Added: the answer so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// Added: why the answer is this one, with the numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Added: what is missing for an answer, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
     /// Added: estimated minutes to an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_minutes: Option<i32>,
-    /// Added: `Ready`, `Stalled` and what a permission or server lacks.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
+    /// Added: what the run has taken from the history of the service at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<RunCalibration>,
+}
+
+/// What a run has taken from the history of the service.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunCalibration {
+    /// What it is worth: `calibrated to alpha 1% on 336 windows of 60 min`, or why it is not.
+    pub message: String,
+    /// The boundary and the noise, as the judge's own text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<String>,
 }
 
 /// The version of the layout of a run's status. A controller that meets a newer one leaves it
@@ -280,9 +323,41 @@ pub struct MetricResult {
     /// Added: estimated minutes to an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_minutes: Option<i32>,
+    /// Added: how the evidence went, for a plot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<EvidencePath>,
+    /// Added: what a comparison can see at this traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Outlook>,
     /// Added: the judge's state, as its own text, so that the next process goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+}
+
+/// What a comparison can see at the traffic that it has had since its run or the weight began. A time
+/// that is absent is never.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Outlook {
+    /// Minutes of traffic after which half of the canaries at the harmful ratio have failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_half: Option<f64>,
+    /// The same for nine of ten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_most: Option<f64>,
+    /// Minutes of traffic after which half of the canaries without a change have passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_half: Option<f64>,
+    /// The same for nine of ten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_most: Option<f64>,
+    /// The smallest ratio that nine of ten times fails by the run's end, or within an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smallest_ratio: Option<f64>,
+    /// By this factor the arms' own noise makes all of these times longer than chance alone would; it
+    /// is in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub design_effect: Option<f64>,
 }
 
 /// One measurement.
@@ -310,6 +385,9 @@ pub struct Measurement {
     /// When a measurement that takes long is looked at again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_at: Option<Time>,
+    /// Added: the numbers behind the phase: `0.0731 > 0.01`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
     /// Added: the result by its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
@@ -324,8 +402,8 @@ pub struct Measurement {
 pub struct Sample {
     /// The kind.
     pub kind: SampleKind,
-    /// The numbers as text, in the order of the answer; empty for `Empty` and `Error`. Text keeps
-    /// `NaN` and `+Inf`, and every digit.
+    /// The numbers as text, in the order of the answer; the beginning of an answer that is
+    /// no number; empty for `Empty` and `Error`. Text keeps `NaN` and `+Inf`, and every digit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
     /// The cause of an `Error`.
@@ -340,9 +418,13 @@ pub enum SampleKind {
     Value,
     /// Several numbers.
     Series,
+    /// Text, or JSON that is not made of numbers only.
+    Json,
     /// No data.
     #[default]
     Empty,
+    /// Series that have ended: the newest point is too old.
+    Stale,
     /// One number that is none.
     NaN,
     /// No answer.
@@ -417,7 +499,56 @@ pub struct Evidence {
     /// Natural logarithm of the evidence that it is harmless.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_e_pass: Option<f64>,
+    /// Quantiles of a histogram, for people: no decision uses them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quantiles: Vec<QuantileEvidence>,
     /// Kayenta's score, 0 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
+}
+
+/// A quantile of a histogram in both versions.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct QuantileEvidence {
+    /// Which: `p50`, `p90`, `p99`.
+    pub quantile: String,
+    /// Of the new version, interpolated in its bucket.
+    pub canary: f64,
+    /// Of the stable version.
+    pub stable: f64,
+    /// The bounds between which the new version's lies, with an error of 5% however often one looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_low: Option<f64>,
+    /// Absent: above the last bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_high: Option<f64>,
+}
+
+/// How the evidence of a comparison went: at most 240 points, evenly spaced. Natural logarithms in
+/// hundredths, cut at 100 nats.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct EvidencePath {
+    /// When the first point was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Time>,
+    /// When the last one was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Time>,
+    /// Ticks from one point to the next.
+    #[serde(default)]
+    pub every: i32,
+    /// The evidence against the new version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 240))]
+    pub log_e: Vec<i32>,
+    /// The evidence that it is harmless.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 240))]
+    pub log_e_pass: Vec<i32>,
+    /// At which it fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 240))]
+    pub log_boundary: Vec<i32>,
 }

@@ -32,6 +32,32 @@ pub struct GateSpec {
     /// Deployments, by name. An entry means gated; an entry with a release means held.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deployments: BTreeMap<String, GateEntry>,
+    /// Deployments that were let go in mid-release, by name: while two of their ReplicaSets live they stay
+    /// at `maxSurge` 0. Nothing here gates or holds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub let_go: BTreeMap<String, LetGo>,
+}
+
+/// What a Deployment that was let go gets back when one ReplicaSet of it is left, or when a release takes
+/// it up again.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LetGo {
+    /// The Rollout that let it go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+    /// Uid of the Deployment: another one of the same name is another user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// The user's own `spec.strategy.rollingUpdate.maxSurge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_surge: Option<IntOrString>,
+    /// The user's own `spec.strategy.rollingUpdate.maxUnavailable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<IntOrString>,
+    /// What `maxSurge` was left with: the pods that were too many. Absent for 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surge: Option<i32>,
 }
 
 /// What is known of one gated workload.

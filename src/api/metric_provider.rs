@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{DurationSpec, SecretKeyRef};
-use super::provider::{SigV4, WebHeader};
+use super::provider::WebHeader;
 use super::schema;
 
 /// A metric server.
@@ -95,6 +95,8 @@ pub enum ProviderType {
     Influxdb,
     /// Apache SkyWalking.
     Skywalking,
+    /// Sluice's HTTP protocol for metric plugins.
+    Plugin,
 }
 
 /// Credentials: at most one of its fields.
@@ -102,10 +104,10 @@ pub enum ProviderType {
 #[x_kube(
     validation = Rule::new(
         "[has(self.bearer), has(self.basic), has(self.oauth2), \
-         has(self.sigv4)].filter(x, x).size() <= 1"
+         has(self.sigv4), has(self.headers)].filter(x, x).size() <= 1"
     )
     .message(
-        "must have at most one of bearer, basic, oauth2 and sigv4"
+        "must have at most one of bearer, basic, oauth2, sigv4 and headers"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -121,7 +123,51 @@ pub struct ProviderAuth {
     pub oauth2: Option<OAuth2Ref>,
     /// AWS' request signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sigv4: Option<SigV4>,
+    pub sigv4: Option<SigV4Ref>,
+    /// Headers that hold keys, such as Datadog's `DD-API-KEY` and `DD-APPLICATION-KEY`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub headers: Vec<HeaderRef>,
+}
+
+/// A header whose value is a Secret's.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderRef {
+    /// Name.
+    #[schemars(length(min = 1, max = 256))]
+    pub key: String,
+    /// Where its value is.
+    pub value_from: SecretKeyRef,
+}
+
+/// AWS' request signature: with an access key, a profile, or the controller's own identity.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.accessKeyId) == has(self.secretAccessKey)"
+    )
+    .message(
+        "must have both of accessKeyId and secretAccessKey, or none"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SigV4Ref {
+    /// Region.
+    #[schemars(length(min = 1, max = 64))]
+    pub region: String,
+    /// Profile of the controller's shared credentials file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Role that is assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// The access key's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<SecretKeyRef>,
+    /// The access key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<SecretKeyRef>,
 }
 
 /// A user name and a password.
@@ -187,11 +233,11 @@ pub struct ProviderTls {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderLimits {
-    /// Queries at a time. Default 8.
+    /// Queries at a time. Default 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub concurrent: Option<i32>,
-    /// Queries a second. Default 20.
+    /// Queries a second, after a burst of one second's worth. Default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub per_second: Option<i32>,

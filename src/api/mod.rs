@@ -9,6 +9,8 @@ pub mod common;
 pub mod compare;
 pub mod crds;
 pub mod gate;
+pub mod hook_status;
+pub mod kayenta;
 pub mod metric_provider;
 pub mod provider;
 pub mod rollout;
@@ -23,8 +25,8 @@ pub use analysis_run::{
     Verdict,
 };
 pub use common::{Condition, DurationSpec, Time};
-pub use gate::{Gate, GateEntry, GateSpec, KnobFields};
-pub use metric_provider::{ClusterMetricProvider, MetricProvider};
+pub use gate::{Gate, GateEntry, GateSpec, KnobFields, LetGo};
+pub use metric_provider::{ClusterMetricProvider, MetricProvider, MetricProviderSpec};
 pub use rollout::{Rollout, RolloutSpec};
 pub use status::RolloutStatus;
 

@@ -1,7 +1,7 @@
 //! Where a metric's numbers come from: Argo's providers by their own field names, plus `ref`.
 //!
-//! `prometheus` and `web` are typed; the others are kept as they were written until their client
-//! exists, so that nothing is lost on the way.
+//! `prometheus`, `web`, `job` and `object` are typed; the others are kept as they were written, and
+//! read by their clients, so that nothing is lost on the way.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::schema;
 #[x_kube(
     validation = Rule::new(
         "has(self.ref) || [has(self.prometheus), has(self.web), has(self.job), \
-         has(self.datadog), has(self.newRelic), has(self.wavefront), \
+         has(self.object), has(self.datadog), has(self.newRelic), has(self.wavefront), \
          has(self.cloudWatch), has(self.graphite), has(self.influxdb), \
          has(self.kayenta), has(self.skywalking), has(self.plugin)].filter(x, \
          x).size() > 0"
@@ -25,8 +25,8 @@ use super::schema;
         "no provider specified; write for example prometheus: {query: ...}"
     ),
     validation = Rule::new(
-        "[has(self.prometheus), has(self.web), has(self.job), has(self.datadog), \
-         has(self.newRelic), has(self.wavefront), has(self.cloudWatch), \
+        "[has(self.prometheus), has(self.web), has(self.job), has(self.object), \
+         has(self.datadog), has(self.newRelic), has(self.wavefront), has(self.cloudWatch), \
          has(self.graphite), has(self.influxdb), has(self.kayenta), \
          has(self.skywalking), has(self.plugin)].filter(x, x).size() <= 1"
     )
@@ -58,6 +58,9 @@ pub struct Provider {
     /// A Kubernetes Job: its end is the measurement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
+    /// Added: the state of any object in the run's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectStatus>,
     /// Datadog: `interval`, `query`, `queries`, `formula`, `apiVersion`, `aggregator`, `secretRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datadog: Option<Opaque>,
@@ -280,4 +283,41 @@ pub struct Job {
     pub metadata: Option<super::rollout::PodMetadata>,
     /// A `batch/v1` JobSpec.
     pub spec: Opaque,
+}
+
+/// The state of an object in the run's namespace: a condition, or a part of its JSON.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new("has(self.condition) != has(self.jsonPath)")
+        .message("must have one of condition and jsonPath"),
+    validation = Rule::new("!has(self.status) || has(self.condition)")
+        .message("status needs condition")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectStatus {
+    /// Group and version, such as `apps/v1`.
+    #[schemars(length(min = 1, max = 253))]
+    pub api_version: String,
+    /// Kind, such as `Deployment`.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Plural, where it is not the usual one of the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub plural: Option<String>,
+    /// Its name; may hold `{{args.NAME}}`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The type of the condition that decides: no `successCondition` is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 316))]
+    pub condition: Option<String>,
+    /// The status that the condition must have. Default `True`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(True|False|Unknown)$"), length(max = 7), extend("default" = "True"))]
+    pub status: Option<String>,
+    /// A JSONPath whose first match is the result, for example `{.status.readyReplicas}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub json_path: Option<String>,
 }

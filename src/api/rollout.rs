@@ -10,7 +10,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::around::{AlertRule, Hook, HookFailurePolicy, HookPoint, NotificationRef, Window};
+pub use super::around::{
+    AlertRule, Hook, HookAuth, HookFailurePolicy, HookPoint, HookTls, NotificationRef, Window,
+};
 pub use super::common::FieldRef;
 use super::common::{Condition, DurationSpec, Time};
 pub use super::routing::{
@@ -18,7 +20,7 @@ pub use super::routing::{
     SessionAffinity, TrafficRoutingRef, ValueMatch, ValueMatchType,
 };
 use super::schema;
-pub use super::stanza::{AnalysisArg, AnalysisStanza, ArgSource, TemplateRef};
+pub use super::stanza::{AnalysisArg, AnalysisStanza, ArgSource, Bake, TemplateRef};
 use super::status::RolloutStatus;
 
 /// How a workload's new versions are held back and let through, step by step.
@@ -220,12 +222,25 @@ pub struct Canary {
     /// True makes no canary Service: the router tells the pods apart by itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disable_generate_canary_service: bool,
-    /// Analysis in the background, from the first canary request to the end of the release.
+    /// Analysis in the background, from the first canary request to the end of the release. When it
+    /// has passed it begins again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<AnalysisStanza>,
+    /// Added: more of them, each a run of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub background_analyses: Vec<AnalysisStanza>,
+    /// Added: how long the new version is watched after the last step, when everything is in its
+    /// place; what fails then goes back by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Bake>,
     /// Analysis for every step that names none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_analysis: Option<AnalysisStanza>,
+    /// Outgoing calls around the release and around every step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub hooks: Vec<Hook>,
     /// Keeps a client on the arm it first met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_affinity: Option<SessionAffinity>,
@@ -364,7 +379,7 @@ pub struct Step {
     /// Analysis that must pass before the step ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<AnalysisStanza>,
-    /// Outgoing calls around the step.
+    /// Outgoing calls before and after the step: `BeforeStep` and `AfterStep`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub hooks: Vec<Hook>,

@@ -83,9 +83,19 @@ pub(crate) fn address(_: &mut SchemaGenerator) -> Schema {
     named(2048, r"^(https?://[^/\s]+.*|.*\{\{.*\}\}.*)$")
 }
 
+/// `http://` or `https://` and a host.
+pub(crate) fn hook_address(_: &mut SchemaGenerator) -> Schema {
+    named(2048, r"^https?://[^/?#@\s]+([/?][^#\s]*)?$")
+}
+
 /// An expression or query of some length.
 pub(crate) fn query(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 16384})
+}
+
+/// The name of a label in a metric server, or an argument.
+pub(crate) fn series_label(_: &mut SchemaGenerator) -> Schema {
+    named(253, r"^([A-Za-z_][A-Za-z0-9_]*|.*\{\{.*\}\}.*)$")
 }
 
 /// An expression over `result`.

@@ -28,6 +28,10 @@ use super::schema;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisStanza {
+    /// Added: a name, to tell several background analyses apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_name")]
+    pub name: Option<String>,
     /// The templates. All their metrics run in one AnalysisRun.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -54,6 +58,17 @@ pub struct AnalysisStanza {
     /// Labels and annotations of the AnalysisRun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis_run_metadata: Option<PodMetadata>,
+}
+
+/// A watch over the new version after its release.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Bake {
+    /// How long it is watched.
+    pub duration: DurationSpec,
+    /// What is looked at. Endless metrics are ended with the duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<AnalysisStanza>,
 }
 
 /// A template by name.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{Condition, Time};
 use super::gate::KnobFields;
+pub use super::hook_status::{HookState, HookStatus};
 
 /// The version of the status layout. A controller that meets a newer one holds and says so.
 pub const STATUS_SCHEMA: i32 = 1;
@@ -60,6 +61,9 @@ pub struct RolloutStatus {
     /// The verdicts of this release's analysis runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<VerdictStatus>,
+    /// What hooks were asked and what they said, in this release and after the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookStatus>,
     /// Who or what must act for the release to go on, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
@@ -250,6 +254,9 @@ pub struct Request {
     /// The release that was meant; a request for another one is dropped with an event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// The alerts that ask, each as its fingerprint and the time since when it fires.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<String>,
 }
 
 /// What a person can ask for by a status write.
@@ -268,6 +275,8 @@ pub enum RequestVerb {
     Skip,
     /// Begin again at the first step.
     Restart,
+    /// Stay where it is until somebody approves.
+    Pause,
 }
 
 /// Everything the controller must remember of a release under way.
@@ -276,6 +285,9 @@ pub enum RequestVerb {
 pub struct ReleaseStatus {
     /// Identity: the new template's hash and a count.
     pub id: String,
+    /// Uid of the workload: another one of the same name is none of this release's business.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
     /// Hash of the new template, as Sluice computes it.
     pub template_hash: String,
     /// Pod template hash of the stable ReplicaSet.
@@ -306,6 +318,10 @@ pub struct ReleaseStatus {
     /// The step was reached by going back: too many new pods are taken away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backward: bool,
+    /// The step leaves pods to the stable version: of a single pod none is left, so that a release which
+    /// is scaled to one waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// How often somebody else reset the routes in this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contended: Option<i32>,
@@ -328,9 +344,31 @@ pub struct ReleaseStatus {
     /// A hold that only a person ends: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// The release windows and freezes: whether they hold the release, or a person overruled that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowHold>,
+    /// Alerts that have paused this release, the newest last: approved once, the same one does not pause
+    /// it again as often as Alertmanager repeats it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<String>,
+    /// The decision of a hook that the release waits for: an `id` of `hooks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<String>,
+    /// Since when the new version is watched after its last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baking_since: Option<Time>,
     /// The target that was remembered when the workload was scaled to 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_template: Option<String>,
+}
+
+/// What windows and freezes do to a release.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowHold {
+    /// The next step waits for a window to open or for a freeze to end.
+    Closed,
+    /// A person lets the next step begin all the same.
+    Overruled,
 }
 
 /// What a release is doing.
