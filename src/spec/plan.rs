@@ -4,12 +4,16 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest, Sha256};
 
-use super::analysis::AnalysisStanza;
+use super::analysis::{AnalysisStanza, Bake};
 use super::error::{Errors, SpecError};
+use super::hooks::HookPlan;
 use super::step::{StepPlan, Traffic};
-use super::traffic::TrafficRouting;
+use super::traffic::{RouteKind, TrafficRouting};
+use super::windows::Calendar;
 use crate::api::RolloutSpec;
-use crate::api::rollout::{Canary, OnDelete, OnFailure, OnInconclusive, Strategy, WorkloadRef};
+use crate::api::rollout::{
+    Canary, HttpMatch, OnDelete, OnFailure, OnInconclusive, Strategy, WorkloadRef,
+};
 use crate::units::{ReplicasTarget, Tolerance};
 
 /// The most steps a release may have: Kruise's limit.
@@ -29,8 +33,10 @@ pub struct Plan {
     pub steps: Vec<StepPlan>,
     /// The services and routes whose traffic follows the steps.
     pub traffic: Vec<TrafficRouting>,
-    /// Analysis from the first canary request to the end.
-    pub background: Option<AnalysisStanza>,
+    /// Analyses from the first canary request to the end.
+    pub background: Vec<AnalysisStanza>,
+    /// The watch after the last step.
+    pub bake: Option<Bake>,
     /// How long a batch may take to get ready.
     pub progress_deadline: SignedDuration,
     /// What a failed analysis or a missed deadline does.
@@ -41,6 +47,10 @@ pub struct Plan {
     pub on_delete: OnDelete,
     /// True: the release stays where it is.
     pub paused: bool,
+    /// Calls around the release and around every step.
+    pub hooks: Vec<HookPlan>,
+    /// When it may go on.
+    pub calendar: Calendar,
     /// How many updated pods of a batch may be not ready.
     pub failure_threshold: Tolerance,
     /// Identity of the plan: it changes with everything but pauses and the failure threshold.
@@ -64,8 +74,8 @@ impl Plan {
             on_delete,
             alerts: _,
             notifications: _,
-            windows: _,
-            freezes: _,
+            windows,
+            freezes,
         } = spec;
         workload(workload_ref, &mut errors);
         let Some(canary) = canary(strategy, &mut errors) else {
@@ -75,19 +85,41 @@ impl Plan {
         let plan = Self {
             steps: steps(canary, &mut errors),
             traffic: routings(canary, &mut errors),
-            background: canary.analysis.as_ref().map(|stanza| {
-                AnalysisStanza::parse(stanza, "spec.strategy.canary.analysis", &mut errors)
-            }),
+            background: AnalysisStanza::parse_background(canary, &mut errors),
+            bake: canary
+                .bake
+                .as_ref()
+                .map(|bake| Bake::parse(bake, "spec.strategy.canary.bake", &mut errors)),
             progress_deadline: deadline(*progress_deadline_seconds, &mut errors),
             on_failure: on_failure.unwrap_or_default(),
             on_inconclusive: on_inconclusive.unwrap_or_default(),
             on_delete: on_delete.unwrap_or_default(),
             paused: strategy.paused,
+            hooks: HookPlan::parse_strategy(canary, &mut errors),
+            calendar: Calendar::parse(windows, freezes, &mut errors),
             failure_threshold: threshold(canary.failure_threshold.as_ref(), &mut errors),
             hash: plan_hash(canary),
         };
+        grpc_matches(&plan, &mut errors);
         unsupported(spec, &mut errors);
         errors.finish(plan)
+    }
+}
+
+/// A GRPCRoute matches on headers; what else a step names holds in none of its rules.
+fn grpc_matches(plan: &Plan, errors: &mut Errors) {
+    let routes = plan.traffic.iter().flat_map(|t| &t.routes);
+    let Some(route) = routes.clone().find(|r| r.kind == RouteKind::Grpc) else { return };
+    for (i, step) in plan.steps.iter().enumerate() {
+        for (j, wanted) in step.matches.iter().enumerate() {
+            let HttpMatch { path, headers: _, query_params, cookies: _, method } = wanted;
+            if path.is_some() || !query_params.is_empty() || method.is_some() {
+                let at = format!("spec.strategy.canary.steps[{i}].matches[{j}]");
+                let remedy =
+                    format!("{route} matches on headers and cookies only; leave the rest out");
+                errors.invalid(at, wanted, remedy);
+            }
+        }
     }
 }
 
@@ -220,20 +252,15 @@ fn plan_hash(canary: &Canary) -> String {
 
 /// Fields whose engine does not exist yet.
 fn unsupported(spec: &RolloutSpec, errors: &mut Errors) {
-    if !spec.alerts.is_empty() {
-        let remedy = "no alert stops a release; put the alert's query into an analysis template";
-        errors.unsupported("spec.alerts", &spec.alerts, remedy);
+    for (i, rule) in spec.alerts.iter().enumerate() {
+        if let Some(action @ OnFailure::Isolate) = &rule.action {
+            let remedy = "write Rollback, which takes the traffic away too, or Pause";
+            errors.unsupported(format!("spec.alerts[{i}].action"), action, remedy);
+        }
     }
     if !spec.notifications.is_empty() {
         let remedy = "nobody is told; watch the Rollout's events instead";
         errors.unsupported("spec.notifications", &spec.notifications, remedy);
-    }
-    let remedy = "time does not hold a release; set spec.strategy.paused while it must stand still";
-    if !spec.windows.is_empty() {
-        errors.unsupported("spec.windows", &spec.windows, remedy);
-    }
-    if !spec.freezes.is_empty() {
-        errors.unsupported("spec.freezes", &spec.freezes, remedy);
     }
     if let Some(canary) = &spec.strategy.canary {
         unsupported_canary(canary, errors);
@@ -255,7 +282,7 @@ fn unsupported_canary(canary: &Canary, errors: &mut Errors) {
         errors.unsupported(at("trafficRoutingRef"), name, remedy);
     }
     if canary.disable_generate_canary_service {
-        let remedy = "HTTPRoutes need a Service of the new version; set it to false";
+        let remedy = "routes need a Service of the new version; set it to false";
         errors.unsupported(at("disableGenerateCanaryService"), &true, remedy);
     }
     if let Some(affinity) = &canary.session_affinity {

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::analysis::{AnalysisStanza, span};
 use super::error::{Errors, SpecError};
+use super::hooks::HookPlan;
 use crate::api::rollout::{self as raw, Canary, HeaderModifier, HttpMatch};
 use crate::units::{Percent, ReplicasTarget, UnitError};
 
@@ -27,6 +28,8 @@ pub struct StepPlan {
     pub pause: Pause,
     /// The step's own analysis, else `stepAnalysis`.
     pub analysis: Option<AnalysisStanza>,
+    /// The calls of its own.
+    pub hooks: Vec<HookPlan>,
     /// How long it may last before `onInconclusive` applies.
     pub timeout: Option<SignedDuration>,
     /// What the user wrote, to be frozen while the step runs.
@@ -75,13 +78,6 @@ impl StepPlan {
             hooks,
             timeout,
         } = step;
-        if !hooks.is_empty() {
-            errors.unsupported(
-                format!("{path}.hooks"),
-                hooks,
-                "no call is made; leave it out or use `pause: {}` and approve from your pipeline",
-            );
-        }
         let weight =
             traffic.as_deref().and_then(|t| weight(t, &format!("{path}.traffic"), &mut errors));
         let mirror =
@@ -102,7 +98,8 @@ impl StepPlan {
             mirror,
             header_modifier: request_header_modifier.clone(),
             pause: waits(pause.as_ref(), &path, &mut errors),
-            analysis: stanza.map(|s| AnalysisStanza::parse(s, &stanza_path, &mut errors)),
+            analysis: stanza.map(|s| AnalysisStanza::parse_step(s, &stanza_path, &mut errors)),
+            hooks: HookPlan::parse_step(hooks, &path, canary, &mut errors),
             timeout: span(timeout.as_ref(), &format!("{path}.timeout"), &mut errors),
             raw: step.clone(),
         };

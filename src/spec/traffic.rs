@@ -1,17 +1,59 @@
 //! Which Services and routes follow the steps, checked.
 
+use std::fmt;
+
 use jiff::SignedDuration;
 
 use super::error::Errors;
 use crate::api::rollout::{GatewayRef, TrafficRoutingRef};
 
-/// A Service and the HTTPRoutes in front of it.
+/// A route of the Gateway API, in the Rollout's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteRef {
+    /// Its kind.
+    pub kind: RouteKind,
+    /// Its name.
+    pub name: String,
+}
+
+/// The kinds of routes that are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteKind {
+    /// `HTTPRoute`.
+    Http,
+    /// `GRPCRoute`.
+    Grpc,
+}
+
+impl RouteRef {
+    /// What it is kept under among routes of both kinds: an HTTPRoute's name, and for a GRPCRoute what
+    /// can be no name.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self.kind {
+            RouteKind::Http => self.name.clone(),
+            RouteKind::Grpc => format!("GRPCRoute/{}", self.name),
+        }
+    }
+}
+
+impl fmt::Display for RouteRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            RouteKind::Http => "HTTPRoute",
+            RouteKind::Grpc => "GRPCRoute",
+        };
+        write!(f, "{kind} {}", self.name)
+    }
+}
+
+/// A Service and the routes in front of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrafficRouting {
     /// The Service that selects the workload's pods.
     pub service: String,
-    /// The HTTPRoutes, at least one, each once.
-    pub http_routes: Vec<String>,
+    /// The routes, at least one, each once.
+    pub routes: Vec<RouteRef>,
     /// Only the rule of this name is split. `None`: every rule that names the Service.
     pub rule_name: Option<String>,
     /// How long to wait after the router has accepted a change.
@@ -33,11 +75,11 @@ impl TrafficRouting {
             errors.invalid(format!("{path}.service"), service, remedy);
         }
         if let Some(ingress) = ingress {
-            let remedy = "only Gateway API HTTPRoutes are moved; use gateway.httpRouteName";
+            let remedy = "only routes of the Gateway API are moved; use gateway.httpRouteName";
             errors.unsupported(format!("{path}.ingress"), ingress, remedy);
         }
         if !custom_network_refs.is_empty() {
-            let remedy = "only Gateway API HTTPRoutes are moved; use gateway.httpRouteName";
+            let remedy = "only routes of the Gateway API are moved; use gateway.httpRouteName";
             errors.unsupported(format!("{path}.customNetworkRefs"), custom_network_refs, remedy);
         }
         if gateway.is_none() && ingress.is_none() && custom_network_refs.is_empty() {
@@ -49,39 +91,37 @@ impl TrafficRouting {
             let remedy = "must be 0 or more seconds";
             errors.invalid(format!("{path}.gracePeriodSeconds"), &grace, remedy);
         }
-        let (http_routes, rule_name) = match gateway {
-            Some(gateway) => routes(gateway, &format!("{path}.gateway"), errors),
+        let (routes, rule_name) = match gateway {
+            Some(gateway) => named(gateway, &format!("{path}.gateway"), errors),
             None => (Vec::new(), None),
         };
         Self {
             service: service.clone(),
-            http_routes,
+            routes,
             rule_name,
             grace: SignedDuration::from_secs(grace.into()),
         }
     }
 }
 
-fn routes(gateway: &GatewayRef, path: &str, errors: &mut Errors) -> (Vec<String>, Option<String>) {
+fn named(gateway: &GatewayRef, path: &str, errors: &mut Errors) -> (Vec<RouteRef>, Option<String>) {
     let GatewayRef { http_route_name, http_route_names, grpc_route_names, rule_name } = gateway;
-    if !grpc_route_names.is_empty() {
-        let remedy = "only HTTPRoutes are moved; use httpRouteNames";
-        errors.unsupported(format!("{path}.grpcRouteNames"), grpc_route_names, remedy);
-    }
-    let mut names: Vec<String> = Vec::new();
-    for name in http_route_name.iter().chain(http_route_names) {
+    let http = http_route_name.iter().chain(http_route_names).map(|n| (RouteKind::Http, n));
+    let grpc = grpc_route_names.iter().map(|n| (RouteKind::Grpc, n));
+    let mut routes: Vec<RouteRef> = Vec::new();
+    for (kind, name) in http.chain(grpc) {
+        let route = RouteRef { kind, name: name.clone() };
         if name.is_empty() {
-            errors.invalid(
-                path,
-                gateway,
-                "must not name an empty route; write the HTTPRoute's name",
-            );
-        } else if !names.contains(name) {
-            names.push(name.clone());
+            let remedy = "must not name an empty route; write the route's name";
+            errors.invalid(path, gateway, remedy);
+        } else if !routes.contains(&route) {
+            routes.push(route);
         }
     }
-    if names.is_empty() && grpc_route_names.is_empty() {
+    let nothing =
+        http_route_name.is_none() && http_route_names.is_empty() && grpc_route_names.is_empty();
+    if nothing {
         errors.invalid(path, gateway, "must name a route; write httpRouteName: NAME");
     }
-    (names, rule_name.clone())
+    (routes, rule_name.clone())
 }

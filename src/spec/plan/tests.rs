@@ -38,7 +38,7 @@ fn a_plan_has_the_defaults_that_the_docs_promise() {
     assert_eq!(plan.on_inconclusive, OnInconclusive::Pause);
     assert_eq!(plan.on_delete, OnDelete::Hold);
     assert_eq!(plan.failure_threshold, Tolerance::Absolute(0));
-    assert!(!plan.paused && plan.traffic.is_empty() && plan.background.is_none());
+    assert!(!plan.paused && plan.traffic.is_empty() && plan.background.is_empty());
 }
 
 #[test]
@@ -107,10 +107,15 @@ fn routes_are_listed_once_in_the_order_they_were_written() {
     let plan = canary(json!({
         "steps": [{"traffic": "10%"}],
         "trafficRoutings": [{"service": "web", "gracePeriodSeconds": 5, "gateway":
-            {"httpRouteName": "b", "httpRouteNames": ["a", "b"], "ruleName": "api"}}],
+            {"httpRouteName": "b", "httpRouteNames": ["a", "b"], "grpcRouteNames": ["b"],
+             "ruleName": "api"}}],
     }))
     .unwrap();
-    assert_eq!(plan.traffic[0].http_routes, ["b", "a"]);
+    let routes: Vec<String> = plan.traffic[0].routes.iter().map(ToString::to_string).collect();
+    assert_eq!(routes, ["HTTPRoute b", "HTTPRoute a", "GRPCRoute b"]);
+    let keys: Vec<String> =
+        plan.traffic[0].routes.iter().map(super::super::RouteRef::key).collect();
+    assert_eq!(keys, ["b", "a", "GRPCRoute/b"], "one name, two routes");
     assert_eq!(plan.traffic[0].rule_name.as_deref(), Some("api"));
     assert_eq!(plan.traffic[0].grace.as_secs(), 5);
 }
