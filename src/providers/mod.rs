@@ -4,20 +4,44 @@
 //! No client retries: the run's plan says when to ask again. Every error has a class, the address
 //! and the server's own words; credentials never reach a message.
 
+mod aws;
+mod catalog;
+mod cloudwatch;
+mod datadog;
+mod gate;
+mod job;
+mod jsonpath;
+mod oauth2;
+mod object;
+mod plugin;
 mod pool;
 mod prometheus;
+mod secrets;
 mod server;
+mod sigv4;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod transport;
+mod web;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use jiff::SignedDuration;
 
 use crate::analysis::{ErrorKind, Outcome, Query, QueryError, Sample};
+use crate::api::AnalysisPhase;
+use crate::api::metric_provider::MetricProviderSpec;
 
-pub use pool::{Catalog, Pool, PoolError};
+pub use aws::AwsRole;
+pub use catalog::{Catalog, ProviderId};
+pub use oauth2::OAuth2Client;
+pub use pool::{Pool, PoolError};
+pub use secrets::{arguments, token};
 pub use server::{Auth, Server};
+pub(crate) use sigv4::hmac;
+pub(crate) use tls::Tls;
+pub(crate) use transport::causes;
 
 /// Queries of one run that are asked at the same time.
 const CONCURRENT: usize = 8;
@@ -35,6 +59,24 @@ pub struct Answer {
 pub trait MetricSource: Send + Sync {
     /// Asks once. The answer comes or fails within the query's timeout.
     fn query<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Answer, ProviderError>>;
+
+    /// Measures once: what is no plain question takes longer or ends by itself.
+    fn measure<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            match self.query(query).await {
+                Ok(Answer { sample, warnings }) => Outcome::Answer { sample, warnings },
+                Err(error) => Outcome::Error(error.into()),
+            }
+        })
+    }
+
+    /// Ends what a measurement left under way.
+    fn cancel<'a>(&'a self, _query: &'a Query) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Is told what a provider that a query names is now; `None`: there is none.
+    fn learn(&self, _id: &ProviderId, _spec: Option<&MetricProviderSpec>) {}
 }
 
 /// Why there is no answer.
@@ -90,11 +132,25 @@ impl From<ProviderError> for QueryError {
 pub async fn run_due(source: &dyn MetricSource, due: Vec<Query>) -> Vec<(String, Outcome)> {
     stream::iter(due)
         .map(|query| async move {
-            let outcome = match source.query(&query).await {
-                Ok(Answer { sample, warnings }) => Outcome::Answer { sample, warnings },
-                Err(error) => Outcome::Error(error.into()),
-            };
+            let outcome = source.measure(&query).await;
             (query.metric, outcome)
+        })
+        .buffered(CONCURRENT)
+        .collect()
+        .await
+}
+
+/// Ends what is under way, and gives the outcomes for `analysis::record_all`, with Argo's words.
+pub async fn run_cancel(source: &dyn MetricSource, cancel: Vec<Query>) -> Vec<(String, Outcome)> {
+    stream::iter(cancel)
+        .map(|query| async move {
+            let notes = query.asker.notes.clone().unwrap_or_default();
+            let message = match source.cancel(&query).await {
+                Ok(()) => "Metric Terminated".to_owned(),
+                Err(error) => format!("Metric Terminated; it could not be ended: {error}"),
+            };
+            let (phase, message) = (AnalysisPhase::Inconclusive, Some(message));
+            (query.metric, Outcome::Ended { phase, message, notes })
         })
         .buffered(CONCURRENT)
         .collect()

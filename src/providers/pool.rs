@@ -1,41 +1,66 @@
-//! The shared clients and the servers that are known by name.
+//! The pool: every query of every run goes through it.
+//!
+//! Identical questions of one second are asked once. A server is asked at most so many queries at a
+//! time and a second, and left alone for a while when it says that it is too much. What waits for
+//! one server never keeps another from being asked.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use reqwest::Client;
-use reqwest::redirect::Policy;
 
-use super::{Answer, MetricSource, ProviderError, Server, prometheus};
-use crate::analysis::{NamedProvider, Query};
+use super::aws::Aws;
+use super::catalog::Servers;
+use super::gate::Gate;
+use super::oauth2::Tokens;
+use super::transport::Link;
+use super::{
+    Answer, Catalog, MetricSource, ProviderError, ProviderId, Server, cloudwatch, datadog, job,
+    object, plugin, prometheus, tls, web,
+};
+use crate::analysis::{Ask, NamedProvider, Outcome, Query, Source};
+use crate::api::metric_provider::MetricProviderSpec;
+use crate::clock::{Clock, SystemClock};
 
-/// Time for a connection to be made.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Answers and gates that are kept; what nobody waits for goes first.
+pub(super) const MOST: usize = 4_096;
 
 /// The clients could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make an HTTP client")]
 pub struct PoolError(#[source] reqwest::Error);
 
-/// The servers that templates can name, or why one cannot be used.
-#[derive(Debug, Clone, Default)]
-pub struct Catalog {
-    /// MetricProviders by namespace and name.
-    pub namespaced: BTreeMap<(String, String), Result<Server, ProviderError>>,
-    /// ClusterMetricProviders by name.
-    pub cluster: BTreeMap<String, Result<Server, ProviderError>>,
-    /// The controller's default server.
-    pub default: Option<Server>,
-}
-
 /// Asks real servers. Cloning shares connections and servers.
-#[derive(Debug, Clone)]
-pub struct Pool {
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
     verifying: Client,
     trusting: Client,
-    catalog: Arc<RwLock<Catalog>>,
+    servers: Servers,
+    tokens: Tokens,
+    aws: Aws,
+    gates: Mutex<BTreeMap<String, Arc<Gate>>>,
+    asked: Mutex<BTreeMap<Question, Asked>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What makes two queries the same.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    namespace: String,
+    source: Source,
+    text: String,
+    labelled: bool,
+}
+
+/// A question under way or answered, and the second in which it was asked.
+struct Asked {
+    tick: i64,
+    answer: Shared<BoxFuture<'static, Result<Answer, ProviderError>>>,
 }
 
 impl Pool {
@@ -44,75 +69,243 @@ impl Pool {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(catalog: Catalog) -> Result<Self, PoolError> {
-        let client = |insecure| {
-            Client::builder()
-                .connect_timeout(CONNECT)
-                .redirect(Policy::none())
-                .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
-                .tls_danger_accept_invalid_certs(insecure)
-                .build()
-                .map_err(PoolError)
-        };
-        Ok(Self {
-            verifying: client(false)?,
-            trusting: client(true)?,
-            catalog: Arc::new(RwLock::new(catalog)),
-        })
+        Self::made(catalog, None, Arc::new(SystemClock))
     }
 
-    /// Replaces the servers, for example after a MetricProvider changed.
-    pub fn replace(&self, catalog: Catalog) {
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+    /// A pool that reads Secrets through `client`: a provider's own in its namespace, a
+    /// ClusterMetricProvider's in `namespace`, the controller's.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn in_cluster(
+        catalog: Catalog,
+        client: kube::Client,
+        namespace: impl Into<String>,
+    ) -> Result<Self, PoolError> {
+        let cluster = Some((client, namespace.into()));
+        Self::made(catalog, cluster, Arc::new(SystemClock))
     }
 
-    /// The server that a query means: by name, else by address, else the default.
-    fn server(&self, query: &Query) -> Result<Server, ProviderError> {
-        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        let server = match (&query.source.named, &query.source.address) {
-            (Some(named), _) => catalog.named(named, &query.namespace)?,
-            (None, Some(address)) => Server::at(address)?,
-            (None, None) => catalog.default.clone().ok_or_else(|| {
-                ProviderError::Misconfigured(
-                    "prometheus address is not configured: write provider.prometheus.address, name \
-                     a MetricProvider by provider.ref, or give the controller a default address"
-                        .to_owned(),
-                )
-            })?,
-        };
-        Ok(server.with(&query.source))
+    /// A pool of these parts.
+    pub(super) fn made(
+        catalog: Catalog,
+        cluster: Option<(kube::Client, String)>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, PoolError> {
+        Ok(Self(Arc::new(Inner {
+            verifying: tls::base(false).build().map_err(PoolError)?,
+            trusting: tls::base(true).build().map_err(PoolError)?,
+            servers: Servers::new(catalog, cluster, Arc::clone(&clock)),
+            tokens: Tokens::default(),
+            aws: Aws::default(),
+            gates: Mutex::default(),
+            asked: Mutex::default(),
+            clock,
+        })))
+    }
+
+    /// What a Prometheus answers to `/api/v1/alerts`: the one that `named` says, or the default.
+    ///
+    /// # Errors
+    /// There is none, it cannot be used, or it refuses.
+    pub async fn firing(&self, named: Option<NamedProvider>) -> Result<Vec<u8>, ProviderError> {
+        let query = Query { source: Source { named, ..Source::default() }, ..Query::default() };
+        let server = self.0.servers.of(&query, &self.0.aws).await?;
+        let asked = self.0.through(&query, &server, |link| async move {
+            let request = link.client.get(link.server.below("/api/v1/alerts"));
+            let reply = link.send(request.header("accept", "application/json")).await?;
+            link.accept(reply, |_| None)
+        });
+        asked.await
+    }
+
+    /// How many answers and gates are kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (asked, self.0.gates.lock().unwrap_or_else(PoisonError::into_inner).len())
+    }
+
+    /// The answer to a question that may be shared: of one that is under way, of one that was answered
+    /// in this second, or a new one.
+    fn shared(&self, query: &Query) -> Shared<BoxFuture<'static, Result<Answer, ProviderError>>> {
+        let tick = self.0.clock.now().as_second();
+        let question = Question::of(query);
+        let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Asked { tick: then, answer }) = asked.get(&question) {
+            let good = answer.peek().is_none_or(|answer| answer.is_ok() && *then == tick);
+            if good {
+                return answer.clone();
+            }
+        }
+        if asked.len() >= MOST {
+            asked.retain(|_, asked| asked.answer.peek().is_none());
+        }
+        let (pool, query) = (self.clone(), query.clone());
+        let answer = async move { pool.0.ask(&query).await }.boxed().shared();
+        asked.insert(question, Asked { tick, answer: answer.clone() });
+        answer
     }
 }
 
-impl Catalog {
-    fn named(&self, named: &NamedProvider, namespace: &str) -> Result<Server, ProviderError> {
-        let name = &named.name;
-        let (found, kind) = if named.cluster {
-            (self.cluster.get(name), "ClusterMetricProvider")
-        } else {
-            (self.namespaced.get(&(namespace.to_owned(), name.clone())), "MetricProvider")
-        };
-        match found {
-            Some(Ok(server)) => Ok(server.clone()),
-            Some(Err(error)) => {
-                Err(ProviderError::Misconfigured(format!("{kind} {name:?}: {error}")))
+impl Question {
+    fn of(query: &Query) -> Self {
+        let Query { namespace, source, text, labelled, metric: _, asker: _ } = query;
+        let cluster = source.named.as_ref().is_some_and(|named| named.cluster);
+        let secret = matches!(&source.ask, Ask::Datadog(ask) if ask.secret.is_some());
+        let local = source.named.is_some() && !cluster || secret;
+        Self {
+            namespace: if local { namespace.clone() } else { String::new() },
+            source: source.clone(),
+            text: text.clone(),
+            labelled: *labelled,
+        }
+    }
+}
+
+impl Inner {
+    async fn ask(&self, query: &Query) -> Result<Answer, ProviderError> {
+        let server = self.servers.of(query, &self.aws).await?;
+        self.through(query, &server, |link| async move {
+            match &query.source.ask {
+                Ask::Prometheus { range } => prometheus::ask(&link, query, range.as_ref()).await,
+                Ask::Web(ask) => web::ask(&link, ask).await,
+                Ask::Datadog(ask) => datadog::ask(&link, ask).await,
+                Ask::CloudWatch { window } => cloudwatch::ask(&link, &query.text, *window).await,
+                Ask::Job(_) | Ask::Object(_) | Ask::Plugin { .. } => {
+                    let message = "this is measured, not asked: it is a defect of Sluice";
+                    Err(ProviderError::Misconfigured(message.to_owned()))
+                }
             }
-            None if named.cluster => Err(ProviderError::Misconfigured(format!(
-                "{kind} {name:?} not found: create it, or correct provider.ref"
-            ))),
-            None => Err(ProviderError::Misconfigured(format!(
-                "{kind} {name:?} not found in namespace {namespace:?}: create it there, or set \
-                 provider.clusterScope for a ClusterMetricProvider"
-            ))),
+        })
+        .await
+    }
+
+    async fn plugin(&self, name: &str, query: &Query) -> Result<Outcome, ProviderError> {
+        let server = self.servers.of(query, &self.aws).await?;
+        self.through(
+            query,
+            &server,
+            |link| async move { plugin::measure(&link, name, query).await },
+        )
+        .await
+    }
+
+    /// Asks through the server's gate.
+    async fn through<'a, T, F>(
+        &'a self,
+        query: &Query,
+        server: &'a Server,
+        ask: impl FnOnce(Link<'a>) -> F,
+    ) -> Result<T, ProviderError>
+    where
+        F: Future<Output = Result<T, ProviderError>>,
+    {
+        let gate = self.gate(query, server);
+        let limit = Duration::try_from(server.timeout).unwrap_or_default();
+        let _place = gate.enter(limit).await?;
+        let answer = ask(self.link(&query.source.ask, server)).await;
+        gate.learn(answer.as_ref().err());
+        if let (Err(ProviderError::Refused(_)), Some(named)) = (&answer, &query.source.named) {
+            self.servers.refresh(&ProviderId::of(named, &query.namespace)).await;
+        }
+        answer
+    }
+
+    fn link<'a>(&'a self, ask: &Ask, server: &'a Server) -> Link<'a> {
+        let shared = if server.insecure { &self.trusting } else { &self.verifying };
+        Link {
+            server,
+            client: server.client.as_ref().unwrap_or(shared),
+            tokens: &self.tokens,
+            aws: &self.aws,
+            service: service(ask),
+            clock: self.clock.as_ref(),
+        }
+    }
+
+    /// The gate of a server: each provider has its own, and each address that templates write.
+    fn gate(&self, query: &Query, server: &Server) -> Arc<Gate> {
+        let owner = match &query.source.named {
+            Some(named) if named.cluster => format!("/{}", named.name),
+            Some(named) => format!("{}/{}", query.namespace, named.name),
+            None => server.address.origin().ascii_serialization(),
+        };
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(&owner).filter(|gate| gate.is_for(server)) {
+            return Arc::clone(gate);
+        }
+        if gates.len() >= MOST {
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        }
+        let gate = Arc::new(Gate::of(server));
+        gates.insert(owner, Arc::clone(&gate));
+        gate
+    }
+}
+
+/// AWS' name of what is asked.
+fn service(ask: &Ask) -> &'static str {
+    match ask {
+        Ask::Prometheus { .. } => "aps",
+        Ask::CloudWatch { .. } => "monitoring",
+        Ask::Web(_) | Ask::Datadog(_) | Ask::Job(_) | Ask::Object(_) | Ask::Plugin { .. } => {
+            "execute-api"
         }
     }
 }
 
 impl MetricSource for Pool {
     fn query<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Answer, ProviderError>> {
+        // The points of a window are megabytes, and nobody else asks for them.
+        let window = query.labelled && query.source.ask.is_range();
+        match query.source.ask.is_pure() && !window {
+            true => Box::pin(self.shared(query)),
+            false => Box::pin(self.0.ask(query)),
+        }
+    }
+
+    fn measure<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let server = self.server(query)?;
-            let client = if server.insecure { &self.trusting } else { &self.verifying };
-            prometheus::ask(client, &server, &query.text).await
+            let inner = &self.0;
+            let now = inner.clock.now();
+            let measured = match &query.source.ask {
+                Ask::Job(ask) => match inner.servers.client() {
+                    Ok(client) => job::measure(client, ask, query, now).await,
+                    Err(error) => Err(error),
+                },
+                Ask::Object(ask) => match inner.servers.client() {
+                    Ok(client) => object::measure(client, ask, query).await,
+                    Err(error) => Err(error),
+                },
+                Ask::Plugin { name } => inner.plugin(name, query).await,
+                Ask::Prometheus { .. } | Ask::Web(_) | Ask::Datadog(_) | Ask::CloudWatch { .. } => {
+                    self.query(query)
+                        .await
+                        .map(|Answer { sample, warnings }| Outcome::Answer { sample, warnings })
+                }
+            };
+            measured.unwrap_or_else(|error| Outcome::Error(error.into()))
         })
+    }
+
+    fn cancel<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move {
+            let inner = &self.0;
+            match &query.source.ask {
+                Ask::Job(_) => job::cancel(inner.servers.client()?, query).await,
+                Ask::Plugin { name } => {
+                    let server = inner.servers.of(query, &inner.aws).await?;
+                    plugin::cancel(&inner.link(&query.source.ask, &server), name, query).await
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn learn(&self, id: &ProviderId, spec: Option<&MetricProviderSpec>) {
+        if self.0.servers.learn(id, spec) {
+            self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 }

@@ -1,133 +1,67 @@
-//! Prometheus' HTTP API, and whatever speaks it (Thanos, Mimir, VictoriaMetrics): one instant
-//! query.
+//! Prometheus' HTTP API, and whatever speaks it (Thanos, Mimir, VictoriaMetrics, Amazon's): one
+//! instant or range query.
 //!
 //! Results as Argo's: a scalar is a number, a vector a list of numbers in the order of the answer,
-//! a matrix all its points in one list. Refused: native histograms and strings.
+//! a matrix all its points in one list. A native histogram keeps its buckets in a labelled answer, for a
+//! comparison; elsewhere it is refused, as are strings.
 
-use std::error::Error as _;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
-use reqwest::header::{ACCEPT, RETRY_AFTER};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use jiff::Timestamp;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Answer, Auth, ProviderError, Server};
-use crate::analysis::Sample;
+use super::transport::{Link, shorten};
+use super::{Answer, ProviderError};
+use crate::analysis::{Line, Query, Range, Sample};
 
-/// Characters of a server's words that a message repeats.
-const SHOWN: usize = 300;
+/// Steps after which the newest point of a range counts as stale.
+const STALE_STEPS: i32 = 5;
 
-/// Asks one instant query at the server's own time.
+/// Asks one query: at the server's own time, or over `range` as it is now.
 pub(super) async fn ask(
-    client: &Client,
-    server: &Server,
-    query: &str,
+    link: &Link<'_>,
+    query: &Query,
+    range: Option<&Range>,
 ) -> Result<Answer, ProviderError> {
-    let url = endpoint(server)?;
-    let form = [("query", query)];
-    let mut response = send(client.request(Method::POST, url.clone()).form(&form), server).await?;
-    if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
-        response = send(client.request(Method::GET, url).query(&form), server).await?;
+    let now = link.clock.now();
+    let mut form = vec![("query", query.text.clone())];
+    let mut path = "/api/v1/query";
+    if let Some(Range { start, end, step }) = range {
+        path = "/api/v1/query_range";
+        form.push(("start", seconds(start.at(now))));
+        form.push(("end", seconds(end.at(now))));
+        form.push(("step", step.as_secs_f64().to_string()));
     }
-    let status = response.status();
-    let retry_after = retry_after(&response);
-    let location = response.headers().get("location").and_then(|v| v.to_str().ok());
-    if status.is_redirection() {
-        return Err(ProviderError::Refused(format!(
-            "{} redirects to {}: write that address",
-            server.shown(),
-            location.unwrap_or("nowhere")
-        )));
+    let url = link.server.below(path);
+    let accept = |request: reqwest::RequestBuilder| request.header("accept", "application/json");
+    let post = link.client.request(Method::POST, url.clone()).form(&form);
+    let mut reply = link.send(accept(post)).await?;
+    if matches!(reply.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
+        let get = link.client.request(Method::GET, url).query(&form);
+        reply = link.send(accept(get)).await?;
     }
-    let body = read(response, server).await?;
-    let at = server.shown();
-    if status.is_success() {
-        return parse(&body)
-            .map_err(|e| ProviderError::Malformed(format!("{at}: {e}: {}", shorten(&body))));
-    }
-    let said = match serde_json::from_slice::<Envelope>(&body) {
+    let body = link.accept(reply, |body| match serde_json::from_slice::<Envelope>(body) {
         Ok(Envelope { error_type: Some(kind), error: Some(error), .. }) => {
-            format!("{kind}: {}", shorten(error.as_bytes()))
+            Some(format!("{kind}: {}", shorten(error.as_bytes())))
         }
-        _ => shorten(&body),
-    };
-    let message = format!("{at} answered {status}: {said}");
-    Err(match status {
-        StatusCode::TOO_MANY_REQUESTS => ProviderError::RateLimited { message, retry_after },
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            ProviderError::Refused(format!("{message}: check the credentials"))
+        _ => None,
+    })?;
+    let (mut answer, newest) =
+        parse(&body, query.labelled).map_err(|why| link.malformed(why, &body))?;
+    if let (Some(Range { start: _, end, step }), Some(newest)) = (range, newest) {
+        let age = end.at(now).as_millisecond() as f64 / 1e3 - newest;
+        if age > step.as_secs_f64() * f64::from(STALE_STEPS) {
+            let newest = Timestamp::from_millisecond((newest * 1e3) as i64).unwrap_or(now);
+            answer.sample = Sample::Stale { newest };
         }
-        status if status.is_server_error() => ProviderError::Server(message),
-        _ => ProviderError::Refused(message),
-    })
-}
-
-fn endpoint(server: &Server) -> Result<Url, ProviderError> {
-    let mut url = server.address.clone();
-    let prefix = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&format!("{prefix}/api/v1/query"));
-    Ok(url)
-}
-
-async fn send(request: RequestBuilder, server: &Server) -> Result<Response, ProviderError> {
-    let timeout = Duration::try_from(server.timeout).unwrap_or_default();
-    let mut request = request.timeout(timeout).header(ACCEPT, "application/json");
-    for (name, value) in &server.headers {
-        request = request.header(name, value);
     }
-    let request = match &server.auth {
-        Auth::None => request,
-        Auth::Basic(user, password) => request.basic_auth(user, Some(password)),
-        Auth::Bearer(token) => request.bearer_auth(token),
-    };
-    request.send().await.map_err(|error| of_transport(error, server))
+    Ok(answer)
 }
 
-async fn read(mut response: Response, server: &Server) -> Result<Vec<u8>, ProviderError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| of_transport(e, server))? {
-        if body.len() + chunk.len() > server.max_bytes {
-            return Err(ProviderError::Malformed(format!(
-                "{}: the answer has more than {} bytes: aggregate the query",
-                server.shown(),
-                server.max_bytes
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-fn of_transport(error: reqwest::Error, server: &Server) -> ProviderError {
-    let at = server.shown();
-    if error.is_timeout() {
-        let seconds = server.timeout.as_secs_f64();
-        return ProviderError::Timeout(format!("{at} did not answer within {seconds} s"));
-    }
-    if error.is_builder() {
-        return ProviderError::Misconfigured(format!("{at}: {}", causes(error)));
-    }
-    ProviderError::Unreachable(format!("{at}: {}", causes(error)))
-}
-
-/// The error and its causes, without the address, which may hold credentials.
-fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
-}
-
-/// `Retry-After` in seconds; a date is left aside, because its clock is not ours.
-fn retry_after(response: &Response) -> Option<SignedDuration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse::<u32>().ok().map(|seconds| SignedDuration::from_secs(i64::from(seconds)))
+fn seconds(at: Timestamp) -> String {
+    format!("{}.{:03}", at.as_millisecond().div_euclid(1000), at.as_millisecond().rem_euclid(1000))
 }
 
 #[derive(Deserialize)]
@@ -140,6 +74,8 @@ struct Envelope {
     error: Option<String>,
     #[serde(default)]
     warnings: Vec<String>,
+    #[serde(default)]
+    infos: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -151,23 +87,26 @@ struct Data {
 
 #[derive(Deserialize)]
 struct Series {
+    #[serde(default)]
+    metric: BTreeMap<String, String>,
     value: Option<Point>,
     #[serde(default)]
     values: Vec<Point>,
-    histogram: Option<Value>,
+    histogram: Option<(f64, Value)>,
+    histograms: Option<Value>,
 }
 
 /// A time and a number as text.
 type Point = (f64, String);
 
-/// Reads a successful answer.
-fn parse(body: &[u8]) -> Result<Answer, String> {
+/// Reads a successful answer; and the time of the newest point of a range.
+fn parse(body: &[u8], labelled: bool) -> Result<(Answer, Option<f64>), String> {
     let envelope: Envelope = serde_json::from_slice(body).map_err(|e| format!("not JSON: {e}"))?;
-    let Envelope { status, data, error_type: _, error: _, warnings } = envelope;
+    let Envelope { status, data, error_type: _, error: _, mut warnings, infos } = envelope;
+    warnings.extend(infos);
     let data = data.filter(|_| status == "success").ok_or("no data in a successful answer")?;
-    let number =
-        |(_, text): &Point| text.parse::<f64>().map_err(|_| format!("{text:?} is not a number"));
     let shape = |e: serde_json::Error| format!("{} of an unknown form: {e}", data.result_type);
+    let mut newest = None;
     let sample = match data.result_type.as_str() {
         "scalar" => {
             let point: Point = serde_json::from_value(data.result).map_err(shape)?;
@@ -176,31 +115,61 @@ fn parse(body: &[u8]) -> Result<Answer, String> {
         "vector" | "matrix" => {
             let series: Vec<Series> = serde_json::from_value(data.result).map_err(shape)?;
             let mut values = Vec::with_capacity(series.len());
-            for Series { value, values: points, histogram } in &series {
-                if histogram.is_some() {
-                    return Err(
-                        "native histograms are not supported: use histogram_quantile() or \
-                                histogram_avg()"
-                            .to_owned(),
-                    );
+            if labelled && data.result_type == "matrix" {
+                return Ok((Answer { sample: lines(&series)?, warnings }, None));
+            }
+            if labelled {
+                let sample = Sample::Json(Value::Array(series.iter().filter_map(row).collect()));
+                return Ok((Answer { sample, warnings }, None));
+            }
+            for Series { metric, value, values: points, histogram, histograms } in &series {
+                if histogram.is_some() || histograms.is_some() {
+                    let name = metric.get("__name__").map_or("", String::as_str);
+                    return Err(format!(
+                        "{name:?} is a native histogram, which is no number: use \
+                         histogram_quantile() or histogram_avg(), or write it under \
+                         compare.histogram"
+                    ));
                 }
                 for point in value.iter().chain(points) {
                     values.push(number(point)?);
                 }
+                newest = points.iter().map(|point| point.0).chain(newest).reduce(f64::max);
             }
             Sample::from_series(values)
         }
         other => return Err(format!("Prometheus metric type not supported: {other:?}")),
     };
-    Ok(Answer { sample, warnings })
+    Ok((Answer { sample, warnings }, newest))
 }
 
-fn shorten(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let text = text.trim();
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-        None if text.is_empty() => "an empty body".to_owned(),
-        None => text.to_owned(),
+/// A vector's series that keeps its labels: with its value, or its native histogram as it came.
+fn row(Series { metric: labels, value, histogram, .. }: &Series) -> Option<Value> {
+    match (value, histogram) {
+        (Some((_, value)), _) => Some(json!({ "labels": labels, "value": value })),
+        (None, Some((_, histogram))) => Some(json!({ "labels": labels, "histogram": histogram })),
+        (None, None) => None,
     }
+}
+
+/// A matrix that keeps its labels.
+fn lines(series: &[Series]) -> Result<Sample, String> {
+    let mut lines = Vec::with_capacity(series.len());
+    if series.iter().any(|one| one.histograms.is_some()) {
+        let remedy = "name the classic buckets, which end in _bucket";
+        return Err(format!("native histograms are not read over a range: {remedy}"));
+    }
+    for one in series.iter().filter(|one| !one.values.is_empty()) {
+        let point = |point: &Point| {
+            let at = Timestamp::from_millisecond(libm::round(point.0 * 1e3) as i64);
+            Ok((at.map_err(|_| format!("{} is no time", point.0))?, number(point)?))
+        };
+        let points = one.values.iter().map(point).collect::<Result<_, String>>()?;
+        lines.push(Line { labels: one.metric.clone(), points });
+    }
+    Ok(if lines.is_empty() { Sample::Empty } else { Sample::Lines(lines) })
+}
+
+fn number((_, text): &Point) -> Result<f64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number"))
 }

@@ -1,69 +1,11 @@
 //! The Prometheus client against a server that answers what Prometheus documents.
 
-use std::collections::BTreeMap;
-
-use axum::Router;
-use axum::http::{HeaderMap, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use axum::routing::any;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use super::*;
-use crate::analysis::{NamedProvider, Source};
-use crate::api::metric_provider::MetricProviderSpec;
-
-/// A server on a free port that ends with the test.
-struct Fake {
-    address: String,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn serve(router: Router) -> Fake {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Fake { address, task }
-}
-
-/// Answers each query of `answers` with its status and body.
-async fn fake(answers: &[(&str, u16, &str)]) -> Fake {
-    let answers: BTreeMap<String, (u16, String)> = answers
-        .iter()
-        .map(|(query, status, body)| ((*query).to_owned(), (*status, (*body).to_owned())))
-        .collect();
-    let handler = move |body: String| async move {
-        let form = reqwest::Url::parse(&format!("http://form/?{body}")).unwrap();
-        let asked = form.query_pairs().find(|(name, _)| name == "query").unwrap().1;
-        let (status, body) = answers.get(asked.as_ref()).unwrap().clone();
-        (StatusCode::from_u16(status).unwrap(), body)
-    };
-    serve(Router::new().route("/prefix/api/v1/query", post(handler))).await
-}
-
-fn query(text: &str, source: Source) -> Query {
-    Query { metric: "m".to_owned(), namespace: "shop".to_owned(), source, text: text.to_owned() }
-}
-
-fn inline(address: &str) -> Source {
-    Source { address: Some(address.to_owned()), ..Source::default() }
-}
-
-fn pool(catalog: Catalog) -> Pool {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Pool::new(catalog).unwrap()
-}
-
-async fn ask(text: &str, source: Source) -> Result<Answer, ProviderError> {
-    pool(Catalog::default()).query(&query(text, source)).await
-}
+use crate::analysis::{Ask, Range, RangeTime};
 
 fn data(kind: &str, result: &str) -> String {
     format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":{result}}}}}"#)
@@ -106,6 +48,65 @@ async fn documented_answers_become_samples() {
 }
 
 #[tokio::test]
+async fn a_labelled_query_keeps_the_labels_and_every_digit() {
+    let vector = data(
+        "vector",
+        r#"[{"metric":{"pod":"web-1"},"value":[1,"0.1"]},{"metric":{},"value":[1,"NaN"]}]"#,
+    );
+    let (empty, scalar) = (data("vector", "[]"), data("scalar", r#"[1,"1.5"]"#));
+    // As the API's documentation has it: boundary rule, left, right and count of each bucket.
+    let buckets = r#"{"count":"3","sum":"2.5","buckets":[[0,"0.5","1","2"],[0,"1","2","1"]]}"#;
+    let native =
+        data("vector", &format!(r#"[{{"metric":{{"pod":"web-1"}},"histogram":[1.5,{buckets}]}}]"#));
+    let server = fake(&[
+        ("q", 200, &vector),
+        ("none", 200, &empty),
+        ("scalar", 200, &scalar),
+        ("native", 200, &native),
+    ])
+    .await;
+    let source = inline(&format!("{}/prefix/", server.address));
+    let asked = |text: &str| Query { labelled: true, ..query(text, source.clone()) };
+    let pool = pool(Catalog::default());
+    let found = pool.query(&asked("q")).await.unwrap().sample;
+    let expected = json!([{"labels": {"pod": "web-1"}, "value": "0.1"},
+                          {"labels": {}, "value": "NaN"}]);
+    assert_eq!(found, Sample::Json(expected));
+    assert_eq!(pool.query(&asked("none")).await.unwrap().sample, Sample::Json(json!([])));
+    assert_eq!(pool.query(&asked("scalar")).await.unwrap().sample, Sample::Value(1.5));
+    let found = pool.query(&asked("native")).await.unwrap().sample;
+    let kept: serde_json::Value = serde_json::from_str(buckets).unwrap();
+    let expected = json!([{"labels": {"pod": "web-1"}, "histogram": kept}]);
+    assert_eq!(found, Sample::Json(expected), "a native histogram keeps its buckets");
+}
+
+#[tokio::test]
+async fn a_labelled_range_keeps_labels_and_points_however_old_they_are() {
+    let matrix = data(
+        "matrix",
+        r#"[{"metric":{"pod":"web-1"},"values":[[1.5,"0.1"],[16.5,"NaN"]]},
+            {"metric":{"pod":"web-2"},"values":[[1.5,"3"]]}]"#,
+    );
+    let empty = data("matrix", "[]");
+    let native = data("matrix", r#"[{"metric":{"pod":"a"},"histograms":[[1,{"count":"3"}]]}]"#);
+    let server =
+        fake(&[("q", 200, &matrix), ("none", 200, &empty), ("native", 200, &native)]).await;
+    let at = |second| RangeTime::fixed(Timestamp::from_second(second).unwrap());
+    let range = Range { start: at(0), end: at(3_600), step: SignedDuration::from_secs(15) };
+    let mut source = inline(&format!("{}/prefix/", server.address));
+    source.ask = Ask::Prometheus { range: Some(range) };
+    let pool = pool(Catalog::default());
+    let asked = |text: &str| Query { labelled: true, ..query(text, source.clone()) };
+    let Sample::Lines(lines) = pool.query(&asked("q")).await.unwrap().sample else { panic!() };
+    assert_eq!(lines[0].labels["pod"], "web-1");
+    assert_eq!(lines[0].points[0], (Timestamp::from_millisecond(1_500).unwrap(), 0.1));
+    assert!(lines[0].points[1].1.is_nan() && lines[1].points.len() == 1);
+    assert_eq!(pool.query(&asked("none")).await.unwrap().sample, Sample::Empty);
+    let refused = pool.query(&asked("native")).await.unwrap_err().to_string();
+    assert!(refused.contains("name the classic buckets"), "{refused}");
+}
+
+#[tokio::test]
 async fn warnings_come_with_the_answer() {
     let body = r#"{"status":"success","warnings":["store down"],
         "data":{"resultType":"scalar","result":[1,"1"]}}"#;
@@ -143,7 +144,7 @@ async fn every_kind_of_failure_has_its_class_and_the_servers_words() {
         ("garbage", ErrorKind::Malformed, "not JSON"),
         ("string", ErrorKind::Malformed, "Prometheus metric type not supported: \"string\""),
         ("text", ErrorKind::Malformed, "\"x\" is not a number"),
-        ("histogram", ErrorKind::Malformed, "native histograms are not supported"),
+        ("histogram", ErrorKind::Malformed, "a native histogram, which is no number"),
         ("unsuccessful", ErrorKind::Malformed, "no data in a successful answer"),
     ] {
         let error = QueryError::from(ask(text, source.clone()).await.unwrap_err());
@@ -219,54 +220,6 @@ async fn a_redirect_is_refused_so_that_credentials_stay_here() {
     assert!(error.to_string().ends_with("redirects to https://elsewhere/: write that address"));
 }
 
-/// Answers with the headers it got, as an error text.
-async fn echo() -> Fake {
-    let handler = |headers: HeaderMap| async move {
-        let shown = ["authorization", "x-scope-orgid"]
-            .map(|name| headers.get(name).map_or("-", |v| v.to_str().unwrap()).to_owned());
-        (StatusCode::BAD_REQUEST, shown.join(" "))
-    };
-    serve(Router::new().fallback(handler)).await
-}
-
-#[tokio::test]
-async fn credentials_and_headers_come_from_the_provider_that_is_named() {
-    let server = echo().await;
-    let spec = |auth: serde_json::Value| -> MetricProviderSpec {
-        serde_json::from_value(serde_json::json!({
-            "address": server.address, "auth": auth,
-            "headers": [{"key": "X-Scope-OrgID", "value": "team"}],
-        }))
-        .unwrap()
-    };
-    let secret = |at: &crate::api::common::SecretKeyRef| {
-        (at.name == "creds").then(|| format!("value-of-{}", at.key))
-    };
-    let key = |name: &str| serde_json::json!({"name": name, "key": "token"});
-    let bearer = Server::from_spec(&spec(serde_json::json!({"bearer": key("creds")})), secret);
-    let basic = serde_json::json!({"basic": {"username": "me", "password": key("creds")}});
-    let basic = Server::from_spec(&spec(basic), secret);
-    let missing = Server::from_spec(&spec(serde_json::json!({"bearer": key("nope")})), secret);
-    let entry = |name: &str| ("shop".to_owned(), name.to_owned());
-    let pool = pool(Catalog {
-        namespaced: BTreeMap::from([(entry("a"), bearer), (entry("b"), missing)]),
-        cluster: BTreeMap::from([("a".to_owned(), basic)]),
-        default: None,
-    });
-    for (name, cluster, words) in [
-        ("a", false, "Bearer value-of-token team"),
-        ("a", true, "Basic bWU6dmFsdWUtb2YtdG9rZW4= team"),
-        ("b", false, "MetricProvider \"b\": Secret \"nope\" has no key \"token\""),
-        ("c", false, "MetricProvider \"c\" not found in namespace \"shop\""),
-        ("c", true, "ClusterMetricProvider \"c\" not found"),
-    ] {
-        let named = Some(NamedProvider { name: name.to_owned(), cluster });
-        let asked = query("q", Source { named, ..Source::default() });
-        let error = pool.query(&asked).await.unwrap_err();
-        assert!(error.to_string().contains(words), "{name}: {error}");
-    }
-}
-
 #[tokio::test]
 async fn a_template_without_any_address_is_told_the_three_ways_to_give_one() {
     let error = ask("q", Source::default()).await.unwrap_err();
@@ -295,10 +248,4 @@ async fn outcomes_come_in_the_order_of_the_queries_whatever_fails() {
         assert_eq!(*metric, format!("m{i}"));
         assert_eq!(matches!(outcome, Outcome::Answer { .. }), i % 2 == 0, "{metric}");
     }
-}
-
-#[test]
-fn credentials_are_never_printed() {
-    let auth = [Auth::Basic("me".into(), "secret".into()), Auth::Bearer("secret".into())];
-    assert_eq!(format!("{auth:?}"), "[Basic(..), Bearer(..)]");
 }
