@@ -1,14 +1,22 @@
-//! Arguments: `{{args.x}}` replaced as plain text, as Argo does it, in every text of a metric.
+//! Arguments: `{{args.x}}` replaced as plain text, as Argo does it, in every text of a metric, the
+//! keys of its maps included.
 //!
-//! One pass: a value that itself holds `{{...}}` is not replaced again. There is no way to write a
-//! literal `{{`, as in Argo. Refused: unknown tags, arguments without a value, a `{{` without end.
+//! One pass: a value that itself holds `{{...}}` is not replaced again. A literal `{{` is written as
+//! a quoted text inside of braces, as in Go templates: `{{ "{{pod}}" }}` gives `{{pod}}` (Argo has no
+//! way to write it). Values of Secrets never reach a message: [`Secrets::mask`]. Refused: unknown
+//! tags, arguments without a value, a `{{` without end.
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use crate::api::Metric;
 use crate::api::analysis::TemplateArg;
+use crate::api::common::SecretKeyRef;
+
+/// What stands for a secret wherever it could be read.
+pub const MASK: &str = "*****";
 
 /// Why a text cannot be completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +27,22 @@ pub enum ArgError {
     /// The argument has no value.
     #[error("argument {0:?} was not supplied: give it a value in the Rollout's analysis args")]
     NotSupplied(String),
+    /// The argument is a field of a Rollout that is not known here.
+    #[error(
+        "argument {0:?} was not supplied: valueFrom.fieldRef is read when a Rollout starts the \
+         run; write a value"
+    )]
+    NoField(String),
+    /// The Secret has not been read.
+    #[error("argument {arg:?}: key {key:?} of Secret {name:?} is missing: create it")]
+    NoSecret {
+        /// The argument.
+        arg: String,
+        /// The Secret.
+        name: String,
+        /// The key.
+        key: String,
+    },
     /// The tag does not end.
     #[error("cannot find end tag \"}}}}\" in {0:?}")]
     NoEnd(String),
@@ -30,17 +54,128 @@ pub enum ArgError {
 /// Values by argument name.
 pub type Args = BTreeMap<String, String>;
 
+/// Values of keys of Secrets in the run's namespace.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets(BTreeMap<(String, String), String>);
+
+/// Names only: the values are secret.
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Secrets {
+    /// Adds the value of a key.
+    pub fn insert(&mut self, at: &SecretKeyRef, value: String) {
+        self.0.insert((at.name.clone(), at.key.clone()), value);
+    }
+
+    fn get(&self, at: &SecretKeyRef) -> Option<&String> {
+        self.0.get(&(at.name.clone(), at.key.clone()))
+    }
+
+    /// The text without the values.
+    #[must_use]
+    pub fn mask(&self, text: String) -> String {
+        self.0
+            .values()
+            .filter(|value| !value.is_empty())
+            .fold(text, |text, value| text.replace(value.as_str(), MASK))
+    }
+
+    /// Values that fit most places, for checks before a Secret is read.
+    fn stand_in(args: &[TemplateArg], value: &str) -> Self {
+        let mut secrets = Self::default();
+        for at in args.iter().filter_map(secret_of) {
+            secrets.insert(at, value.to_owned());
+        }
+        secrets
+    }
+}
+
+/// The Secret that an argument is read from.
+#[must_use]
+pub fn secret_of(arg: &TemplateArg) -> Option<&SecretKeyRef> {
+    arg.value_from.as_ref()?.secret_key_ref.as_ref()
+}
+
+/// Secrets as they might be, one set after the other: a number, a truth, a span, a name.
+#[must_use]
+pub fn stand_ins(args: &[TemplateArg]) -> Vec<Secrets> {
+    if args.iter().all(|arg| secret_of(arg).is_none()) {
+        return vec![Secrets::default()];
+    }
+    ["1", "true", "5m", "temp-for-secret"].map(|value| Secrets::stand_in(args, value)).to_vec()
+}
+
 /// The values of `args`.
 ///
 /// # Errors
-/// When one of them has none, used or not.
-pub fn values(args: &[TemplateArg]) -> Result<Args, ArgError> {
+/// When one of them has none, used or not, as in Argo.
+pub fn values(args: &[TemplateArg], secrets: &Secrets) -> Result<Args, ArgError> {
+    args.iter().map(|arg| Ok((arg.name.clone(), value(arg, secrets)?))).collect()
+}
+
+/// The same with [`MASK`] for every secret: what may be shown.
+///
+/// # Errors
+/// As [`values`].
+pub fn shown(args: &[TemplateArg], secrets: &Secrets) -> Result<Args, ArgError> {
+    let masked = |arg: &TemplateArg| secret_of(arg).map(|_| MASK.to_owned());
     args.iter()
-        .map(|arg| match &arg.value {
-            Some(value) => Ok((arg.name.clone(), value.clone())),
-            None => Err(ArgError::NotSupplied(arg.name.clone())),
-        })
+        .map(|arg| Ok((arg.name.clone(), masked(arg).map_or_else(|| value(arg, secrets), Ok)?)))
         .collect()
+}
+
+fn value(arg: &TemplateArg, secrets: &Secrets) -> Result<String, ArgError> {
+    if let Some(value) = &arg.value {
+        return Ok(value.clone());
+    }
+    if let Some(at) = secret_of(arg) {
+        return secrets.get(at).cloned().ok_or_else(|| ArgError::NoSecret {
+            arg: arg.name.clone(),
+            name: at.name.clone(),
+            key: at.key.clone(),
+        });
+    }
+    match arg.value_from.as_ref().and_then(|from| from.field_ref.as_ref()) {
+        Some(_) => Err(ArgError::NoField(arg.name.clone())),
+        None => Err(ArgError::NotSupplied(arg.name.clone())),
+    }
+}
+
+/// A piece of a text.
+enum Piece<'a> {
+    Plain(&'a str),
+    Tag(&'a str),
+}
+
+/// Splits a text at its tags. A tag that is a quoted text is that text.
+fn pieces(text: &str) -> Result<Vec<Piece<'_>>, ArgError> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        found.push(Piece::Plain(before));
+        if let Some((literal, tail)) = literal(after) {
+            found.push(Piece::Plain(literal));
+            rest = tail;
+            continue;
+        }
+        let (tag, tail) = after.split_once("}}").ok_or_else(|| ArgError::NoEnd(rest.to_owned()))?;
+        found.push(Piece::Tag(tag));
+        rest = tail;
+    }
+    found.push(Piece::Plain(rest));
+    Ok(found)
+}
+
+/// `"..." }}` or `'...' }}`: the text between the quotes, and what follows.
+fn literal(after: &str) -> Option<(&str, &str)> {
+    let after = after.trim_start();
+    let quote = after.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'))?;
+    let (literal, tail) = after.strip_prefix(quote)?.split_once(quote)?;
+    Some((literal, tail.trim_start().strip_prefix("}}")?))
 }
 
 /// Replaces every `{{args.x}}` in `text`.
@@ -49,49 +184,58 @@ pub fn values(args: &[TemplateArg]) -> Result<Args, ArgError> {
 /// When a tag is unknown or does not end.
 pub fn substitute(text: &str, args: &Args) -> Result<String, ArgError> {
     let mut done = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (tag, tail) = after.split_once("}}").ok_or_else(|| ArgError::NoEnd(rest.to_owned()))?;
-        let name = tag.trim().strip_prefix("args.");
-        let value = name.and_then(|name| args.get(name));
-        done.push_str(before);
-        done.push_str(value.ok_or_else(|| ArgError::Unresolved(tag.to_owned()))?);
-        rest = tail;
+    for piece in pieces(text)? {
+        match piece {
+            Piece::Plain(plain) => done.push_str(plain),
+            Piece::Tag(tag) => {
+                let value = name_of(tag).and_then(|name| args.get(name));
+                done.push_str(value.ok_or_else(|| ArgError::Unresolved(tag.to_owned()))?);
+            }
+        }
     }
-    done.push_str(rest);
     Ok(done)
 }
 
-/// The metric with every text in it completed, its name included.
+/// The argument that a tag names.
+#[must_use]
+pub fn name_of(tag: &str) -> Option<&str> {
+    tag.trim().strip_prefix("args.")
+}
+
+/// A metric, or another part of a run, with every text in it completed, its name included.
 ///
 /// # Errors
 /// When a text cannot be completed.
-pub fn complete(metric: &Metric, args: &Args) -> Result<Metric, ArgError> {
+pub fn complete<T: Serialize + DeserializeOwned>(part: &T, args: &Args) -> Result<T, ArgError> {
     let shape = |e: serde_json::Error| ArgError::Shape(e.to_string());
-    let mut value = serde_json::to_value(metric).map_err(shape)?;
-    walk(&mut value, args)?;
-    serde_json::from_value(value).map_err(shape)
+    let value = serde_json::to_value(part).map_err(shape)?;
+    serde_json::from_value(walk(value, args)?).map_err(shape)
 }
 
-fn walk(value: &mut Value, args: &Args) -> Result<(), ArgError> {
-    match value {
-        Value::String(text) => *text = substitute(text, args)?,
-        Value::Array(items) => items.iter_mut().try_for_each(|item| walk(item, args))?,
-        Value::Object(fields) => fields.values_mut().try_for_each(|field| walk(field, args))?,
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-    Ok(())
+fn walk(value: Value, args: &Args) -> Result<Value, ArgError> {
+    Ok(match value {
+        Value::String(text) => Value::String(substitute(&text, args)?),
+        Value::Array(items) => {
+            Value::Array(items.into_iter().map(|item| walk(item, args)).collect::<Result<_, _>>()?)
+        }
+        Value::Object(fields) => {
+            let field = |(key, field): (String, Value)| {
+                Ok::<_, ArgError>((substitute(&key, args)?, walk(field, args)?))
+            };
+            Value::Object(fields.into_iter().map(field).collect::<Result<Map<_, _>, _>>()?)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    })
 }
 
-/// The names that `text` mentions, resolved or not.
-#[must_use]
-pub fn mentioned(text: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once("{{") {
-        let Some((tag, tail)) = after.split_once("}}") else { break };
-        names.push(tag.trim());
-        rest = tail;
-    }
-    names
+/// The tags in `text`, resolved or not.
+///
+/// # Errors
+/// When one does not end.
+pub fn tags(text: &str) -> Result<Vec<&str>, ArgError> {
+    let tag = |piece| match piece {
+        Piece::Tag(tag) => Some(tag),
+        Piece::Plain(_) => None,
+    };
+    Ok(pieces(text)?.into_iter().filter_map(tag).collect())
 }

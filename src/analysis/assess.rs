@@ -2,7 +2,7 @@
 //!
 //! Precedence: inside a metric Error over Inconclusive over Failed; across metrics Failed over
 //! Error over Inconclusive. Differs from Argo: without `consecutiveErrorLimit` and `onError` a
-//! metric never ends in errors, it waits for data; an `onError: Ignore` metric does not decide.
+//! metric never ends in errors, it waits for data.
 
 use super::metric::CheckedMetric;
 use crate::api::AnalysisPhase;
@@ -77,7 +77,9 @@ fn broken_limit(metric: &CheckedMetric, result: &MetricResult) -> Option<(Analys
     if let Some(limit) = metric.error_limit.filter(|limit| over(errors, *limit)) {
         let text = format!("consecutiveErrors ({errors}) > consecutiveErrorLimit ({limit})");
         let phase = match metric.on_error {
-            OnError::Error | OnError::Ignore => AnalysisPhase::Error,
+            OnError::Wait => AnalysisPhase::Error,
+            OnError::Pass => AnalysisPhase::Successful,
+            OnError::Fail => AnalysisPhase::Failed,
             OnError::Inconclusive => AnalysisPhase::Inconclusive,
         };
         broken = Some((phase, text));
@@ -86,9 +88,21 @@ fn broken_limit(metric: &CheckedMetric, result: &MetricResult) -> Option<(Analys
 }
 
 /// Whether a metric's end says anything about the run.
-pub(crate) fn decides(metric: &CheckedMetric, phase: AnalysisPhase) -> bool {
-    let ignored = phase == AnalysisPhase::Error && metric.on_error == OnError::Ignore;
-    !metric.dry_run && !ignored
+pub(crate) fn decides(metric: &CheckedMetric) -> bool {
+    !metric.dry_run && !metric.advisory
+}
+
+/// The phase that a metric has reached by its own counters, whatever its siblings did.
+pub(crate) fn own_end(metric: &CheckedMetric, result: &MetricResult) -> Option<AnalysisPhase> {
+    match result.phase {
+        Some(
+            phase @ (AnalysisPhase::Failed | AnalysisPhase::Error | AnalysisPhase::Inconclusive),
+        ) => Some(phase),
+        _ => {
+            let unended = MetricResult { phase: None, ..result.clone() };
+            Some(self::metric(metric, &unended, false).phase).filter(|phase| completed(*phase))
+        }
+    }
 }
 
 /// How grave a phase is, for the worst of several.

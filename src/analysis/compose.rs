@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
+use super::args;
 use super::metric::{self, SpecError};
-use crate::api::analysis::TemplateArg;
+use crate::api::analysis::{MeasurementRetention, TemplateArg};
 use crate::api::analysis_run::RunRelease;
 use crate::api::{AnalysisRun, AnalysisRunSpec, AnalysisTemplateSpec, DurationSpec};
 use crate::spec::{AnalysisStanza, ArgValue, TemplateRef};
@@ -50,7 +51,7 @@ pub enum AnalysisError {
         /// The templates.
         templates: String,
         /// What is wrong.
-        source: SpecError,
+        source: Box<SpecError>,
     },
 }
 
@@ -128,16 +129,26 @@ pub fn build_run(
             resolve(&declared, given.map(|arg| &arg.value), context)
         })
         .collect::<Result<_, _>>()?;
+    let more: Vec<_> =
+        stanza.dry_run.iter().filter(|rule| !spec.dry_run.contains(rule)).cloned().collect();
+    spec.dry_run.extend(more);
+    let own = |rule: &MeasurementRetention| {
+        stanza.retention.iter().any(|other| other.metric_name == rule.metric_name)
+    };
+    spec.measurement_retention.retain(|rule| !own(rule));
+    spec.measurement_retention.extend(stanza.retention.iter().cloned());
     spec.timeout = stanza.timeout.map(|timeout| DurationSpec::Seconds(timeout.as_secs()));
     spec.release = context.release.cloned();
-    metric::check(&spec).map_err(|source| {
+    metric::check_shape(&spec).map_err(|source| {
         let names: Vec<_> = templates.iter().map(|template| template.name.as_str()).collect();
-        AnalysisError::Spec { templates: names.join(", "), source }
+        AnalysisError::Spec { templates: names.join(", "), source: Box::new(source) }
     })?;
     let metadata = ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(namespace.to_owned()),
         owner_references: owner.map(|owner| vec![owner]),
+        labels: Some(stanza.labels.clone()).filter(|labels| !labels.is_empty()),
+        annotations: Some(stanza.annotations.clone()).filter(|notes| !notes.is_empty()),
         ..ObjectMeta::default()
     };
     Ok(AnalysisRun { metadata, spec, status: None })
@@ -155,9 +166,11 @@ fn merge(templates: &[NamedTemplate<'_>]) -> Result<AnalysisRunSpec, AnalysisErr
             dry_run,
             measurement_retention,
             templates: _,
+            decide,
             risk,
             calibration,
             kayenta_config,
+            kayenta,
         } = spec;
         let collision = |path: &str, message: String| AnalysisError::Collision {
             template: name.clone(),
@@ -189,9 +202,21 @@ fn merge(templates: &[NamedTemplate<'_>]) -> Result<AnalysisRunSpec, AnalysisErr
         for arg in args {
             merge_arg(&mut merged.args, arg).map_err(|message| collision("args", message))?;
         }
+        if let (Some(one), Some(other)) = (&merged.decide, decide)
+            && one != other
+        {
+            let message = "two templates decide in different ways".to_owned();
+            return Err(collision("decide", message));
+        }
+        merged.decide = merged.decide.or_else(|| decide.clone());
         merged.risk = merged.risk.or_else(|| risk.clone());
         merged.calibration = merged.calibration.or_else(|| calibration.clone());
+        if merged.kayenta_config.is_some() && kayenta_config.is_some() {
+            let message = "two templates have a canary config; merge their metrics".to_owned();
+            return Err(collision("kayentaConfig", message));
+        }
         merged.kayenta_config = merged.kayenta_config.or_else(|| kayenta_config.clone());
+        merged.kayenta = merged.kayenta.or_else(|| kayenta.clone());
     }
     Ok(merged)
 }
@@ -222,6 +247,8 @@ fn resolve(
         Some(ArgValue::StableHash) => Ok(context.stable.to_owned()),
         Some(ArgValue::LatestHash) => Ok(context.canary.to_owned()),
         Some(ArgValue::Field(path)) => field_value(context.rollout, path),
+        // Read when the run asks: a secret is never written into a run.
+        None if args::secret_of(declared).is_some() => return Ok(declared.clone()),
         None => declared_value(declared, context),
     };
     let value = value.map_err(|message| AnalysisError::Arg { name: name.clone(), message })?;
@@ -235,11 +262,6 @@ fn declared_value(arg: &TemplateArg, context: &ReleaseContext<'_>) -> Result<Str
     let from = arg.value_from.as_ref();
     if let Some(field) = from.and_then(|from| from.field_ref.as_ref()) {
         return field_value(context.rollout, &field.field_path);
-    }
-    if from.is_some_and(|from| from.secret_key_ref.is_some()) {
-        return Err("valueFrom.secretKeyRef is not supported yet: put credentials into a \
-                    MetricProvider and name it by provider.ref"
-            .to_owned());
     }
     Err(format!(
         "args.{} was not resolved: give it a value in the Rollout's analysis args, or a default in \

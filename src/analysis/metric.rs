@@ -8,18 +8,27 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use regex::Regex;
 
-use super::args::{self, ArgError};
-use super::condition::{Condition, ConditionError};
-use super::source::{self, Source};
-use crate::api::analysis::{MeasurementRetention, NoData, OnError};
+use super::args::{self, ArgError, Secrets};
+use super::compare::{self, CheckedCompare};
+use super::condition::{Condition, ConditionError, Type};
+use super::kayenta::{self, CheckedKayenta};
+use super::promql::{self, Shape};
+use super::source::{self, Ask, Source};
+use crate::api::analysis::{Decide, MeasurementRetention, NoData, OnError};
 use crate::api::{AnalysisRunSpec, DurationSpec, Metric};
 use crate::spec;
 
 /// Measurements kept per metric, as Argo.
 const RETAINED: usize = 10;
 
+/// Measurements kept in one run: an object has at most 1.5 MB, a measurement 2 kB.
+const RETAINED_IN_ALL: usize = 640;
+
 /// Errors in a row that are allowed where a limit applies, as Argo.
 const CONSECUTIVE_ERRORS: i64 = 4;
+
+/// A server that fails is asked at most this often.
+const SHORTEST_RETRY: SignedDuration = SignedDuration::from_secs(1);
 
 /// What is wrong with a run's spec, by the path of the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +82,27 @@ pub(crate) fn wrong(path: String, message: impl Into<String>) -> SpecError {
     SpecError::Field { path, message: message.into() }
 }
 
+/// How the answers of the metrics become the run's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rule {
+    /// All must be good.
+    #[default]
+    All,
+    /// So many must be good.
+    AtLeast(i64),
+    /// Good ones must have this share of all weights, in percent.
+    Score(i64),
+}
+
+/// A run ready to be measured and judged.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// Its metrics.
+    pub metrics: Vec<CheckedMetric>,
+    /// How they decide.
+    pub rule: Rule,
+}
+
 /// A metric ready to be measured and judged.
 #[derive(Debug, Clone)]
 pub struct CheckedMetric {
@@ -100,12 +130,28 @@ pub struct CheckedMetric {
     pub source: Source,
     /// The query, in the source's language.
     pub query: String,
-    /// What no data is; `None`: the metric waits.
-    pub no_data: Option<NoData>,
-    /// What a metric that ended in errors is.
+    /// The query as it may be shown: without secrets.
+    pub shown: String,
+    /// Fewest events behind an answer, and the query that counts them.
+    pub evidence: Option<(f64, String)>,
+    /// What no data is.
+    pub no_data: NoData,
+    /// What a metric with too many errors in a row is.
     pub on_error: OnError,
+    /// Time to the next try after an error; `None`: it backs off.
+    pub error_retry: Option<SignedDuration>,
     /// It is measured and reported but does not decide.
     pub dry_run: bool,
+    /// The same, and it is not waited for.
+    pub advisory: bool,
+    /// It has to be good whatever the others say.
+    pub critical: bool,
+    /// Its share.
+    pub weight: i64,
+    /// The arms are compared; no condition is asked.
+    pub compare: Option<CheckedCompare>,
+    /// Kayenta judges the series; no condition is asked.
+    pub kayenta: Option<Box<CheckedKayenta>>,
     /// Measurements kept in the status.
     pub retained: usize,
 }
@@ -114,32 +160,94 @@ pub struct CheckedMetric {
 ///
 /// # Errors
 /// The first mistake found, with its path.
-pub fn check(spec: &AnalysisRunSpec) -> Result<Vec<CheckedMetric>, SpecError> {
-    if spec.kayenta_config.is_some() {
-        return Err(SpecError::Unsupported {
-            path: "kayentaConfig".to_owned(),
-            remedy: "list the metrics under metrics".to_owned(),
-        });
-    }
-    if spec.metrics.is_empty() {
+pub fn check(spec: &AnalysisRunSpec, secrets: &Secrets) -> Result<Checked, SpecError> {
+    if spec.metrics.is_empty() && spec.kayenta_config.is_none() {
         return Err(SpecError::NoMetrics);
     }
-    let values = args::values(&spec.args).map_err(SpecError::Args)?;
-    let mut checked: Vec<CheckedMetric> = Vec::new();
+    let values = args::values(&spec.args, secrets).map_err(SpecError::Args)?;
+    let shown = args::shown(&spec.args, secrets).map_err(SpecError::Args)?;
+    let mut metrics: Vec<CheckedMetric> = Vec::new();
     for (index, metric) in spec.metrics.iter().enumerate() {
-        let metric = args::complete(metric, &values).map_err(|source| SpecError::Metric {
-            index,
-            name: metric.name.clone(),
-            source,
-        })?;
+        let unresolved = |source| SpecError::Metric { index, name: metric.name.clone(), source };
+        let filled = args::complete(metric, &values).map_err(unresolved)?;
         let path = format!("metrics[{index}]");
-        if checked.iter().any(|other| other.name == metric.name) {
-            return Err(wrong(path, format!("duplicate name '{}'", metric.name)));
+        if metrics.iter().any(|other| other.name == filled.name) {
+            return Err(wrong(path, format!("duplicate name '{}'", filled.name)));
         }
-        checked.push(check_metric(&metric, &path)?);
+        let mut checked = check_metric(&filled, &path)?;
+        check_types(&checked, &path)?;
+        if let (Some(compare), Some(release)) = (&filled.compare, &spec.release) {
+            checked = compare::with(checked, &filled, compare, Some(release), &path)?;
+        } else if filled.compare.is_some() {
+            return Err(wrong(format!("{path}.compare"), "only a release has two arms to compare"));
+        }
+        if shown != values && filled.compare.is_none() {
+            let masked = args::complete(metric, &shown).map_err(unresolved)?;
+            checked.shown = source::read(masked.provider.as_ref(), &path)
+                .map_or_else(|_| args::MASK.to_owned(), |(_, query)| query);
+        }
+        metrics.push(checked);
     }
-    apply_rules(spec, &mut checked)?;
-    Ok(checked)
+    if spec.kayenta_config.is_some() && spec.release.is_none() {
+        let message = "only a release has two arms to compare";
+        return Err(wrong("kayentaConfig".to_owned(), message));
+    }
+    if let Some(checked) = kayenta::of_config(spec, &values, spec.release.as_ref())? {
+        if metrics.iter().any(|other| other.name == checked.name) {
+            let message = format!("'{}' is the name of the kayentaConfig", checked.name);
+            return Err(wrong("metrics".to_owned(), message));
+        }
+        metrics.push(checked);
+    }
+    apply_rules(spec, &mut metrics)?;
+    let rule = rule(spec.decide.as_ref(), &metrics)?;
+    Ok(Checked { metrics, rule })
+}
+
+/// Checks a spec whose Secrets are not known: with values that they might have.
+///
+/// # Errors
+/// The first mistake of the first of them, when none fits.
+pub fn check_shape(spec: &AnalysisRunSpec) -> Result<Checked, SpecError> {
+    let mut first = None;
+    for secrets in args::stand_ins(&spec.args) {
+        match check(spec, &secrets) {
+            Ok(checked) => return Ok(checked),
+            Err(error) => {
+                first.get_or_insert(error);
+            }
+        }
+    }
+    Err(first.unwrap_or(SpecError::NoMetrics))
+}
+
+fn rule(decide: Option<&Decide>, metrics: &[CheckedMetric]) -> Result<Rule, SpecError> {
+    let Some(Decide { at_least, score }) = decide else { return Ok(Rule::All) };
+    match (at_least, score) {
+        (None, None) => Ok(Rule::All),
+        (Some(_), Some(_)) => {
+            Err(wrong("decide".to_owned(), "must have at most one of atLeast and score"))
+        }
+        (Some(least), None) => {
+            let count = metrics.iter().filter(|m| !m.dry_run && !m.advisory).count();
+            let least = i64::from(*least);
+            if least < 1 || usize::try_from(least).is_ok_and(|least| least > count) {
+                let message = format!("{least} is not from 1 to {count}, the metrics that decide");
+                return Err(wrong("decide.atLeast".to_owned(), message));
+            }
+            Ok(Rule::AtLeast(least))
+        }
+        (None, Some(text)) => {
+            let percent = text.strip_suffix('%').and_then(|number| number.parse::<i64>().ok());
+            match percent.filter(|percent| (1..=100).contains(percent)) {
+                Some(percent) => Ok(Rule::Score(percent)),
+                None => {
+                    let message = format!("{text:?} is no share: write 1% to 100%");
+                    Err(wrong("decide.score".to_owned(), message))
+                }
+            }
+        }
+    }
 }
 
 /// Checks one metric whose arguments are filled in.
@@ -151,7 +259,10 @@ pub fn check_metric(metric: &Metric, path: &str) -> Result<CheckedMetric, SpecEr
         return Err(wrong(format!("{path}.name"), "a metric needs a name"));
     }
     refuse_unsupported(metric, path)?;
-    let (source, query) = source::read(metric.provider.as_ref(), path)?;
+    let (source, query) = match &metric.compare {
+        Some(compare) => (compare::source(metric, path)?, compare::shown(compare)),
+        None => source::read(metric.provider.as_ref(), path)?,
+    };
     let interval = span(metric.interval.as_ref(), &format!("{path}.interval"), "interval")?;
     let count = match whole(metric.count.as_ref(), &format!("{path}.count"))?.unwrap_or(0) {
         0 => interval.is_none().then_some(1),
@@ -163,7 +274,15 @@ pub fn check_metric(metric: &Metric, path: &str) -> Result<CheckedMetric, SpecEr
     let failures = limit(&metric.failure_limit, "failureLimit")?.unwrap_or(0);
     let successes = limit(&metric.consecutive_success_limit, "consecutiveSuccessLimit")?;
     let errors = limit(&metric.consecutive_error_limit, "consecutiveErrorLimit")?;
-    let error_limit = errors.or(metric.on_error.map(|_| CONSECUTIVE_ERRORS));
+    let on_error = metric.on_error.unwrap_or_default();
+    let error_limit = errors.or((on_error != OnError::Wait).then_some(CONSECUTIVE_ERRORS));
+    let evidence = match metric.compare {
+        // The judge counts its own events.
+        Some(_) => None,
+        None => evidence(metric, &query, path)?,
+    };
+    let error_retry =
+        span(metric.error_retry.as_ref(), &format!("{path}.errorRetry"), "errorRetry")?;
     let condition = |text: &Option<String>, field: &str| compile(text, format!("{path}.{field}"));
     let checked = CheckedMetric {
         name: metric.name.clone(),
@@ -181,14 +300,52 @@ pub fn check_metric(metric: &Metric, path: &str) -> Result<CheckedMetric, SpecEr
         success: condition(&metric.success_condition, "successCondition")?,
         failure: condition(&metric.failure_condition, "failureCondition")?,
         source,
+        shown: query.clone(),
         query,
-        no_data: metric.no_data.filter(|policy| *policy != NoData::Error),
-        on_error: metric.on_error.unwrap_or_default(),
+        evidence,
+        no_data: metric.no_data.unwrap_or_default(),
+        on_error,
+        error_retry,
         dry_run: false,
+        advisory: metric.advisory,
+        critical: metric.critical,
+        weight: metric.weight.map_or(1, i64::from),
+        compare: None,
+        kayenta: None,
         retained: RETAINED,
+    };
+    let checked = match &metric.compare {
+        Some(compare) => compare::with(checked, metric, compare, None, path)?,
+        None => checked,
     };
     check_limits(&checked, path)?;
     Ok(checked)
+}
+
+/// The conditions, with the type that the answer will have, as far as the query tells.
+fn check_types(metric: &CheckedMetric, path: &str) -> Result<(), SpecError> {
+    let list = || Type::List(Box::new(Type::Float));
+    let result = match &metric.source.ask {
+        Ask::Prometheus { range: Some(_) } => list(),
+        Ask::Prometheus { range: None } => match promql::shape(&metric.query) {
+            Ok(Shape::Scalar) => Type::Float,
+            Ok(Shape::OneSeries | Shape::ManySeries) => list(),
+            // A dialect, or a mistake that the server names.
+            Err(_) => Type::Any,
+        },
+        _ => Type::Any,
+    };
+    let both = [("successCondition", &metric.success), ("failureCondition", &metric.failure)];
+    for (field, condition) in both {
+        if let Some(condition) = condition {
+            condition.fits(&result).map_err(|source| SpecError::Condition {
+                path: format!("{path}.{field}"),
+                text: condition.text().to_owned(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Argo's ValidateMetrics, with its messages.
@@ -219,6 +376,9 @@ fn check_limits(metric: &CheckedMetric, path: &str) -> Result<(), SpecError> {
     if metric.interval.is_some_and(|interval| interval.is_zero()) {
         return refuse("interval must be above 0s: write 10s or more".to_owned());
     }
+    if metric.error_retry.is_some_and(|retry| retry < SHORTEST_RETRY) {
+        return refuse("errorRetry must be 1s or more: write 10s".to_owned());
+    }
     if count == 0 || metric.interval.is_none() {
         return Ok(());
     }
@@ -241,19 +401,25 @@ fn refuse_unsupported(metric: &Metric, path: &str) -> Result<(), SpecError> {
     let unsupported = |field: &str, remedy: &str| {
         Err(SpecError::Unsupported { path: format!("{path}.{field}"), remedy: remedy.to_owned() })
     };
-    if metric.compare.is_some() {
-        return unsupported("compare", "write a query with a successCondition or failureCondition");
-    }
-    if metric.min_events.is_some() {
-        return unsupported("minEvents", "it belongs to compare; leave it out");
-    }
-    if metric.direction.is_some() {
+    if metric.direction.is_some() && metric.compare.is_none() {
         return unsupported("direction", "it belongs to compare; leave it out");
     }
-    if metric.weight.is_some() {
-        return unsupported("weight", "it belongs to compare; leave it out");
-    }
     Ok(())
+}
+
+/// The fewest events and the query that counts them.
+fn evidence(metric: &Metric, query: &str, path: &str) -> Result<Option<(f64, String)>, SpecError> {
+    let Some(fewest) = metric.min_events.filter(|fewest| *fewest > 0) else { return Ok(None) };
+    let counts = metric.events.clone().or_else(|| promql::events(query));
+    #[expect(clippy::cast_precision_loss, reason = "a bound, not a count")]
+    match counts {
+        Some(counts) => Ok(Some((fewest as f64, counts))),
+        None => {
+            let message = "the query is no quotient whose divisor counts events: write under \
+                           events the query that does, for example sum(increase(x_total[5m]))";
+            Err(wrong(format!("{path}.minEvents"), message))
+        }
+    }
 }
 
 fn compile(text: &Option<String>, path: String) -> Result<Option<Condition>, SpecError> {
@@ -276,10 +442,33 @@ fn span(
         None => Ok(None),
         Some(DurationSpec::Text(text)) if text.is_empty() => Ok(None),
         Some(spec) => spec::duration(spec).map(Some).ok_or_else(|| {
+            let why = match spec {
+                DurationSpec::Text(text) => gos_words(text),
+                DurationSpec::Seconds(seconds) => format!("{seconds} is too long or negative"),
+            };
             let remedy = "write 30s, 10m, 1h30m or a number of seconds";
-            wrong(path.to_owned(), format!("invalid {field} string: {spec:?}: {remedy}"))
+            wrong(path.to_owned(), format!("invalid {field} string: {why}: {remedy}"))
         }),
     }
+}
+
+/// What Go says of a text that is no duration, as Argo's users know it.
+fn gos_words(text: &str) -> String {
+    let number = |c: char| c.is_ascii_digit() || c == '.';
+    let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
+    while rest.starts_with(number) {
+        rest = rest.trim_start_matches(number);
+        let end = rest.find(number).unwrap_or(rest.len());
+        let (unit, tail) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        if unit.is_empty() {
+            return format!("time: missing unit in duration {text:?}");
+        }
+        if !["ns", "us", "µs", "ms", "s", "m", "h"].contains(&unit) {
+            return format!("time: unknown unit {unit:?} in duration {text:?}");
+        }
+        rest = tail;
+    }
+    format!("time: invalid duration {text:?}")
 }
 
 fn whole(value: Option<&IntOrString>, path: &str) -> Result<Option<i64>, SpecError> {
@@ -311,6 +500,8 @@ fn apply_rules(spec: &AnalysisRunSpec, metrics: &mut [CheckedMetric]) -> Result<
             }
         }
     }
+    let most = RETAINED_IN_ALL.div_ceil(metrics.len().max(1));
+    metrics.iter_mut().for_each(|metric| metric.retained = metric.retained.min(most));
     Ok(())
 }
 

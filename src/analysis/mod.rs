@@ -6,13 +6,25 @@
 //! what.
 
 pub mod args;
+pub mod arms;
+mod ask;
 pub mod assess;
+pub mod backtest;
+pub mod calibration;
+pub mod compare;
 pub mod compose;
 pub mod condition;
+mod decide;
+pub mod history;
 pub mod judge;
+pub mod kayenta;
 pub mod lint;
+mod measure;
 pub mod metric;
+pub mod observed;
+mod path;
 pub mod promql;
+pub mod range;
 pub mod run;
 pub mod sample;
 pub mod source;
@@ -21,9 +33,16 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use args::Secrets;
+pub use ask::{DatadogAsk, JobAsk, ObjectAsk, WebAsk};
+pub use compare::continued;
 pub use compose::{AnalysisError, NamedTemplate, ReleaseContext, build_run, flatten};
-pub use lint::{Finding, Severity, lint_template};
-pub use run::{Query, RunPlan, plan, record, record_all};
-pub use sample::{ErrorKind, Outcome, QueryError, Sample};
-pub use source::{NamedProvider, Source};
-pub use verdict::{Verdict, verdict};
+pub use lint::{Finding, Severity, TemplateKey, lint_references, lint_template, look_at_template};
+pub use observed::Observed;
+pub use range::RangeTime;
+pub use run::{
+    Asker, Query, RunPlan, plan, plan_with, record, record_all, record_all_with, secrets_needed,
+};
+pub use sample::{ErrorKind, Line, Outcome, QueryError, Sample};
+pub use source::{Ask, Login, NamedProvider, Range, Source};
+pub use verdict::{Verdict, is_endless, verdict};

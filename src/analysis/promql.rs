@@ -81,3 +81,48 @@ fn buckets_of_one(expr: &Expr) -> bool {
         _ => one_series(expr),
     }
 }
+
+/// The number of events behind a quotient such as `sum(rate(bad[5m])) / sum(rate(all[5m]))`: its
+/// divisor with `increase` in place of `rate`. `None` when there is no such divisor.
+#[must_use]
+pub fn events(query: &str) -> Option<String> {
+    let expr = parser::parse(query).ok()?;
+    let mut divisor = divisor(&expr)?.clone();
+    counts(&mut divisor).then(|| format!("sum({divisor})"))
+}
+
+/// The right side of the first division, from the outside in.
+fn divisor(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Paren(paren) => divisor(&paren.expr),
+        Expr::Unary(unary) => divisor(&unary.expr),
+        Expr::Binary(binary) if binary.op.to_string() == "/" => Some(&binary.rhs),
+        Expr::Binary(binary) => divisor(&binary.lhs).or_else(|| divisor(&binary.rhs)),
+        Expr::Aggregate(aggregate) => divisor(&aggregate.expr),
+        _ => None,
+    }
+}
+
+/// Makes rates counts. True when there was one.
+fn counts(expr: &mut Expr) -> bool {
+    match expr {
+        Expr::Paren(paren) => counts(&mut paren.expr),
+        Expr::Aggregate(aggregate) => counts(&mut aggregate.expr),
+        Expr::Binary(binary) => {
+            let left = counts(&mut binary.lhs);
+            counts(&mut binary.rhs) || left
+        }
+        Expr::Call(call) => match call.func.name {
+            "rate" | "irate" => {
+                call.func.name = "increase";
+                true
+            }
+            "increase" => true,
+            _ => {
+                let parts = call.args.args.iter_mut();
+                parts.map(|arg| counts(arg)).filter(|found| *found).count() > 0
+            }
+        },
+        _ => false,
+    }
+}

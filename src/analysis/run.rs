@@ -1,41 +1,51 @@
 //! The plan of one AnalysisRun: which queries are due, what an answer does to the status, when to
-//! look again. Pure: the caller asks the providers and writes the status.
+//! look again, when it may be deleted. Pure: the caller asks the providers and writes the status.
 //!
 //! Scheduling is Argo's: `interval` from the end of the measurement before, `initialDelay` from the
-//! run's start, 10 s after an error, and one ended metric ends its siblings. Start at [`plan`] and
-//! [`record_all`].
+//! run's start, 10 s after an error, and one ended metric ends its siblings. Different: further
+//! errors in a row back off, unless `errorRetry` is given. Start at [`plan`] and [`record_all`].
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::args::{self, ArgError, Secrets};
 use super::assess::{self, Assessed, completed};
-use super::judge::judge;
-use super::metric::{self, CheckedMetric};
-use super::sample::{Outcome, Sample};
-use super::source::Source;
+use super::calibration::{self, Calibrated};
+use super::compare;
+use super::decide::{self, End, Row};
+use super::kayenta;
+use super::measure::{Answer, WAITING_SINCE, measure, notes_of};
+use super::metric::{self, Checked, CheckedMetric, SpecError};
+use super::observed::Observed;
+use super::sample::Outcome;
+use super::source::{Ask, Source};
 use super::verdict;
-use crate::api::analysis_run::{RUN_SCHEMA, RunSummary, SampleKind};
-use crate::api::{AnalysisPhase, AnalysisRun, AnalysisRunStatus, Measurement, MetricResult, Time};
+use crate::api::analysis_run::{RUN_SCHEMA, RunSummary, TtlStrategy};
+use crate::api::common::SecretKeyRef;
+use crate::api::{AnalysisPhase, AnalysisRun, AnalysisRunStatus, MetricResult, Time};
 use crate::spec;
+
+pub use super::measure::RESOLVED_QUERY;
 
 /// Time to the next try after an error, whatever the interval, as Argo.
 const ERROR_RETRY: SignedDuration = SignedDuration::from_secs(10);
 
-/// A provider that asks to be left alone is obeyed for at most this long.
-const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_mins(5);
+/// The longest time to the next try after many errors.
+const LONGEST_RETRY: SignedDuration = SignedDuration::from_mins(5);
 
 /// Time to the next measurement of a metric without interval.
 const DEFAULT_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
-/// The key under which a metric's result shows the query after substitution, as Argo.
-pub const RESOLVED_QUERY: &str = "ResolvedPrometheusQuery";
-
-/// The key under which a metric's result notes since when there is no data.
-pub const WAITING_SINCE: &str = "waitingSince";
+/// What is appended to a metric's name for the query that counts the events behind it. No name has
+/// a slash.
+const EVENTS: &str = "/events";
 
 /// A question that is due.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Query {
-    /// The metric that asks.
+    /// The key to give back to [`record_all`]: the metric that asks, with a suffix for its second
+    /// question.
     pub metric: String,
     /// The run's namespace, in which a MetricProvider is looked for.
     pub namespace: String,
@@ -43,6 +53,24 @@ pub struct Query {
     pub source: Source,
     /// What, in the provider's language.
     pub text: String,
+    /// Who asks, for providers that make objects.
+    pub asker: Asker,
+    /// Series keep their labels: the answer is JSON, a list of `{labels, value}` with the value as
+    /// text; over a range it is [`Sample::Lines`](super::Sample::Lines).
+    pub labelled: bool,
+}
+
+/// The measurement that asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asker {
+    /// The run's name.
+    pub run: String,
+    /// The run's uid.
+    pub uid: String,
+    /// How many measurements were begun before this one.
+    pub number: i32,
+    /// What [`Outcome::Running`] said of a measurement that is not finished.
+    pub notes: Option<BTreeMap<String, String>>,
 }
 
 /// What to do for a run.
@@ -50,39 +78,166 @@ pub struct Query {
 pub struct RunPlan {
     /// Ask these and give the answers to [`record_all`].
     pub due: Vec<Query>,
+    /// End these, which are not finished, and give [`Outcome::Ended`] to [`record_all`].
+    pub cancel: Vec<Query>,
+    /// End these, whose begin may have been lost with a write of the status; no answer is recorded.
+    pub sweep: Vec<Query>,
     /// The status now.
     pub status: AnalysisRunStatus,
     /// When something is due next, if nothing else happens.
     pub wake: Option<Timestamp>,
+    /// The run is over and its time to live has passed: delete it.
+    pub delete: bool,
 }
 
-/// What is due for `run` at `now`.
+/// The keys of Secrets that the arguments of `run` name, for [`plan_with`].
+#[must_use]
+pub fn secrets_needed(run: &AnalysisRun) -> Vec<SecretKeyRef> {
+    run.spec.args.iter().filter_map(args::secret_of).cloned().collect()
+}
+
+/// What is due for `run` at `now`. For runs without secrets; else [`plan_with`].
 #[must_use]
 pub fn plan(run: &AnalysisRun, now: Timestamp) -> RunPlan {
-    let metrics = match open(run, now) {
-        Ok(metrics) => metrics,
-        Err(status) => return RunPlan { due: Vec::new(), status: *status, wake: None },
+    plan_with(run, &Secrets::default(), now)
+}
+
+/// What is due for `run` at `now`. A Secret that is missing is waited for.
+#[must_use]
+pub fn plan_with(run: &AnalysisRun, secrets: &Secrets, now: Timestamp) -> RunPlan {
+    let still = |status| RunPlan {
+        due: Vec::new(),
+        cancel: Vec::new(),
+        sweep: Vec::new(),
+        status,
+        wake: None,
+        delete: false,
     };
-    let status = assess_run(run, &metrics, with_results(started(run, now), &metrics), now);
+    let Opened { checked, lacking, .. } = match open(run, secrets, now) {
+        Ok(opened) => opened,
+        Err(status) => return over_plan(run, still(*status), now),
+    };
+    let status = with_results(started(run, now), &checked.metrics);
+    let status = assess_run(run, &checked, status, lacking.as_deref(), now);
     if over(&status) {
-        return RunPlan { due: Vec::new(), status, wake: None };
+        let ends_now = !run.status.as_ref().is_some_and(over);
+        let ended =
+            rows(&checked, &status).into_iter().filter(|row| ends_now && is_unwritten(*row));
+        let sweep = ended.map(|(metric, result)| question(run, metric, result)).collect();
+        return over_plan(run, RunPlan { sweep, ..still(status) }, now);
     }
-    let namespace = run.metadata.namespace.clone().unwrap_or_default();
-    let mut due = Vec::new();
-    let mut wake = deadline(run, &status);
-    for metric in &metrics {
-        match next(metric, &status) {
-            Some(at) if at <= now => due.push(Query {
-                metric: metric.name.clone(),
-                namespace: namespace.clone(),
-                source: metric.source.clone(),
-                text: metric.query.clone(),
-            }),
-            Some(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
-            None => {}
+    let mut planned = still(status);
+    planned.wake = deadline(run, &planned.status);
+    if lacking.is_some() {
+        let again = now.checked_add(ERROR_RETRY).ok();
+        planned.wake = planned.wake.into_iter().chain(again).min();
+        return planned;
+    }
+    let ending =
+        run.spec.terminate || decide::is_certain(&checked, &rows(&checked, &planned.status));
+    for (metric, result) in rows(&checked, &planned.status.clone()) {
+        if ending {
+            if notes_of(result).is_some() {
+                planned.cancel.push(question(run, metric, result));
+            } else if is_unwritten((metric, result)) {
+                planned.sweep.push(question(run, metric, result));
+            }
+            continue;
+        }
+        match next(metric, result, &planned.status) {
+            Some(at) if at <= now => {
+                let begun = planned.status.started_at.as_ref().map_or(now, |at| at.0);
+                planned.due.extend(questions(run, metric, result, begun, now));
+            }
+            at => planned.wake = planned.wake.into_iter().chain(at).min(),
         }
     }
-    RunPlan { due, status, wake }
+    planned
+}
+
+/// Whether something of ours may run in the cluster that the status does not know.
+fn is_unwritten((metric, result): (&CheckedMetric, &MetricResult)) -> bool {
+    matches!(metric.source.ask, Ask::Job(_)) && notes_of(result).is_none()
+}
+
+/// A run that is over is deleted after its time to live.
+fn over_plan(run: &AnalysisRun, planned: RunPlan, now: Timestamp) -> RunPlan {
+    let Some(at) = expiry(run, &planned.status) else { return planned };
+    if at <= now {
+        return RunPlan { delete: true, ..planned };
+    }
+    RunPlan { wake: Some(at), ..planned }
+}
+
+/// When a run that is over may be deleted. Argo's rule: the field of its phase, else the general
+/// one, and more than so many seconds.
+fn expiry(run: &AnalysisRun, status: &AnalysisRunStatus) -> Option<Timestamp> {
+    let TtlStrategy { seconds_after_completion, seconds_after_failure, seconds_after_success } =
+        run.spec.ttl_strategy.as_ref()?;
+    let own = match status.phase? {
+        AnalysisPhase::Successful => *seconds_after_success,
+        AnalysisPhase::Failed => *seconds_after_failure,
+        _ => None,
+    };
+    let seconds = own.or(*seconds_after_completion)?;
+    let span = SignedDuration::from_secs(i64::from(seconds) + 1);
+    status.completed_at.as_ref()?.0.checked_add(span).ok()
+}
+
+fn question(run: &AnalysisRun, metric: &CheckedMetric, result: &MetricResult) -> Query {
+    let notes = notes_of(result);
+    Query {
+        metric: metric.name.clone(),
+        namespace: run.metadata.namespace.clone().unwrap_or_default(),
+        source: metric.source.clone(),
+        text: metric.query.clone(),
+        asker: Asker {
+            run: run.metadata.name.clone().unwrap_or_default(),
+            uid: run.metadata.uid.clone().unwrap_or_default(),
+            number: result.count + result.error,
+            notes,
+        },
+        labelled: false,
+    }
+}
+
+fn questions(
+    run: &AnalysisRun,
+    metric: &CheckedMetric,
+    result: &MetricResult,
+    begun: Timestamp,
+    now: Timestamp,
+) -> Vec<Query> {
+    let main = question(run, metric, result);
+    if let Some(kayenta) = &metric.kayenta {
+        let source = Source { ask: kayenta.range(begun, now), ..main.source.clone() };
+        let asked = kayenta.questions(&metric.name).map(|(key, text)| Query {
+            metric: key,
+            text: text.to_owned(),
+            source: source.clone(),
+            labelled: true,
+            ..main.clone()
+        });
+        return asked.collect();
+    }
+    if let Some(compare) = &metric.compare {
+        let ask = compare::missed(metric, result, begun, now);
+        let source = Source { ask, ..main.source.clone() };
+        let asked = compare::questions(metric, compare).map(|(key, text)| Query {
+            metric: key,
+            text: text.to_owned(),
+            source: source.clone(),
+            labelled: true,
+            ..main.clone()
+        });
+        return asked.collect();
+    }
+    let events = metric.evidence.as_ref().map(|(_, text)| Query {
+        metric: format!("{}{EVENTS}", metric.name),
+        text: text.clone(),
+        ..main.clone()
+    });
+    std::iter::once(main).chain(events).collect()
 }
 
 /// The status after one answer. For several answers of one tick use [`record_all`]: a failure ends
@@ -97,47 +252,112 @@ pub fn record(
     record_all(run, vec![(metric.to_owned(), outcome)], now)
 }
 
-/// The status after the answers of one tick. An answer for a metric that does not exist or is over
-/// is dropped.
+/// [`record_all_with`] for runs without secrets and release.
 #[must_use]
 pub fn record_all(
     run: &AnalysisRun,
     answers: Vec<(String, Outcome)>,
     now: Timestamp,
 ) -> AnalysisRunStatus {
-    let metrics = match open(run, now) {
-        Ok(metrics) => metrics,
+    record_all_with(run, &Secrets::default(), &Observed::default(), answers, now)
+}
+
+/// The status after the answers of one tick. An answer for a metric that does not exist or is over
+/// is dropped.
+#[must_use]
+pub fn record_all_with(
+    run: &AnalysisRun,
+    secrets: &Secrets,
+    observed: &Observed,
+    answers: Vec<(String, Outcome)>,
+    now: Timestamp,
+) -> AnalysisRunStatus {
+    let Opened { checked, lacking, calibrated } = match open(run, secrets, now) {
+        Ok(opened) => opened,
         Err(status) => return *status,
     };
-    let mut status = with_results(started(run, now), &metrics);
-    for (name, outcome) in answers {
-        for (metric, result) in metrics.iter().zip(&mut status.metric_results) {
-            if metric.name == name && !result.phase.is_some_and(completed) {
-                measure(metric, result, &outcome, now);
+    let mut status = with_results(started(run, now), &checked.metrics);
+    if lacking.is_none() {
+        let ends = deadline(run, &status);
+        let started = status.started_at.as_ref().map_or(now, |at| at.0);
+        let about = compare::About { secrets, observed, started };
+        for (metric, result) in checked.metrics.iter().zip(&mut status.metric_results) {
+            if compare::record(metric, result, &answers, &about, now)
+                || kayenta::record(metric, result, &answers, &about, now)
+            {
+                continue;
+            }
+            let events = answers
+                .iter()
+                .find(|(key, _)| key.strip_suffix(EVENTS).is_some_and(|name| name == metric.name));
+            for (_, outcome) in answers.iter().filter(|(key, _)| *key == metric.name) {
+                if !result.phase.is_some_and(completed) {
+                    let answer = Answer { outcome, events: events.map(|(_, outcome)| outcome) };
+                    measure(metric, result, &answer, secrets, now);
+                }
             }
         }
+        let mut rows: Vec<_> = checked.metrics.iter().zip(&mut status.metric_results).collect();
+        compare::conclude(&run.spec, &calibrated, &mut rows, ends, now);
     }
-    assess_run(run, &metrics, status, now)
+    assess_run(run, &checked, status, lacking.as_deref(), now)
+}
+
+/// A run that is under way.
+struct Opened {
+    checked: Checked,
+    /// The Secret that is missing.
+    lacking: Option<String>,
+    /// What was taken from the history of the service.
+    calibrated: Calibrated,
+}
+
+impl Opened {
+    fn of(run: &AnalysisRun, mut checked: Checked, lacking: Option<String>) -> Self {
+        let taken = run.status.as_ref().and_then(|status| status.calibration.as_ref());
+        let calibrated = calibration::apply(&run.spec, &mut checked, taken);
+        Self { checked, lacking, calibrated }
+    }
 }
 
 /// The checked metrics of a run that is under way, or the final status of one that is not.
-fn open(run: &AnalysisRun, now: Timestamp) -> Result<Vec<CheckedMetric>, Box<AnalysisRunStatus>> {
+fn open(
+    run: &AnalysisRun,
+    secrets: &Secrets,
+    now: Timestamp,
+) -> Result<Opened, Box<AnalysisRunStatus>> {
     let status = run.status.clone().unwrap_or_default();
     if over(&status) {
         return Err(Box::new(status));
     }
-    metric::check(&run.spec).map_err(|error| {
-        let mut status = started(run, now);
-        status.phase = Some(AnalysisPhase::Error);
-        status.message = Some(error.to_string());
-        status.completed_at = Some(Time(now));
-        status.verdict = Some(crate::api::Verdict::Inconclusive);
-        Box::new(status)
-    })
+    let refused = match metric::check(&run.spec, secrets) {
+        Ok(checked) => return Ok(Opened::of(run, checked, None)),
+        Err(SpecError::Args(missing @ ArgError::NoSecret { .. })) => {
+            match metric::check_shape(&run.spec) {
+                Ok(checked) => {
+                    return Ok(Opened::of(run, checked, Some(missing.to_string())));
+                }
+                Err(refused) => refused,
+            }
+        }
+        Err(refused) => refused,
+    };
+    let text = secrets.mask(refused.to_string());
+    let mut status = started(run, now);
+    status.phase = Some(AnalysisPhase::Error);
+    status.message = Some(text.clone());
+    status.completed_at = Some(Time(now));
+    status.verdict = Some(crate::api::Verdict::Inconclusive);
+    status.reason = Some(text);
+    Err(Box::new(status))
 }
 
 fn over(status: &AnalysisRunStatus) -> bool {
     status.phase.is_some_and(completed)
+}
+
+fn rows<'a>(checked: &'a Checked, status: &'a AnalysisRunStatus) -> Vec<Row<'a>> {
+    checked.metrics.iter().zip(&status.metric_results).collect()
 }
 
 fn started(run: &AnalysisRun, now: Timestamp) -> AnalysisRunStatus {
@@ -163,86 +383,42 @@ fn with_results(mut status: AnalysisRunStatus, metrics: &[CheckedMetric]) -> Ana
     status
 }
 
-/// Judges an answer and counts it.
-fn measure(metric: &CheckedMetric, result: &mut MetricResult, outcome: &Outcome, now: Timestamp) {
-    let judged = judge(metric, outcome);
-    let error = judged.phase == AnalysisPhase::Error;
-    match judged.phase {
-        AnalysisPhase::Successful => result.successful += 1,
-        AnalysisPhase::Failed => result.failed += 1,
-        AnalysisPhase::Inconclusive => result.inconclusive += 1,
-        AnalysisPhase::Error => result.error += 1,
-        AnalysisPhase::Pending | AnalysisPhase::Running => {}
-    }
-    result.count += i32::from(!error);
-    result.consecutive_error = if error { result.consecutive_error + 1 } else { 0 };
-    result.consecutive_success = match judged.phase {
-        AnalysisPhase::Successful => result.consecutive_success + 1,
-        _ => 0,
-    };
-    result.metadata.insert(RESOLVED_QUERY.to_owned(), metric.query.clone());
-    if error {
-        result.metadata.entry(WAITING_SINCE.to_owned()).or_insert_with(|| now.to_string());
-    } else {
-        result.metadata.remove(WAITING_SINCE);
-    }
-    let mut measurement = Measurement {
-        phase: Some(judged.phase),
-        message: judged.message,
-        started_at: Some(Time(now)),
-        finished_at: Some(Time(now)),
-        ..Measurement::default()
-    };
-    match outcome {
-        Outcome::Answer { sample, warnings } => {
-            measurement.value = Some(sample.to_string());
-            measurement.sample = Some(stored(sample));
-            if !warnings.is_empty() {
-                measurement.metadata.insert("warnings".to_owned(), warnings.join("; "));
-            }
-        }
-        Outcome::Error(error) => {
-            let pause = error.retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
-            measurement.resume_at = pause.and_then(|p| now.checked_add(p).ok()).map(Time);
-        }
-    }
-    result.measurements.push(measurement);
-    let surplus = result.measurements.len().saturating_sub(metric.retained);
-    result.measurements.drain(..surplus);
-}
-
-/// The sample as the status keeps it.
-fn stored(sample: &Sample) -> crate::api::analysis_run::Sample {
-    let (kind, values) = match sample {
-        Sample::Empty => (SampleKind::Empty, Vec::new()),
-        Sample::Value(value) if value.is_nan() => (SampleKind::NaN, vec![*value]),
-        Sample::Value(value) => (SampleKind::Value, vec![*value]),
-        Sample::Series(values) => (SampleKind::Series, values.clone()),
-    };
-    let values = values.into_iter().take(super::sample::SHOWN_SERIES);
-    let values = values.map(super::sample::number).collect();
-    crate::api::analysis_run::Sample { kind, values, message: None }
-}
-
-/// When the metric is due; `None`: never again.
-fn next(metric: &CheckedMetric, status: &AnalysisRunStatus) -> Option<Timestamp> {
+/// When the metric is due; `None`: never again, or when something happens.
+fn next(
+    metric: &CheckedMetric,
+    result: &MetricResult,
+    status: &AnalysisRunStatus,
+) -> Option<Timestamp> {
     let started = status.started_at.as_ref()?.0;
-    let result = status.metric_results.iter().find(|result| result.name == metric.name);
-    let Some(last) = result.and_then(|result| result.measurements.last()) else {
+    let Some(last) = result.measurements.last() else {
         return started.checked_add(metric.initial_delay.unwrap_or_default()).ok();
     };
-    let result = result?;
     let counted = metric.count.is_some_and(|count| i64::from(result.count) >= count);
-    if result.phase.is_some_and(completed) || counted {
+    if result.phase.is_some_and(completed) {
         return None;
     }
-    let Some(finished) = &last.finished_at else { return Some(started) };
+    let Some(finished) = &last.finished_at else {
+        return Some(last.resume_at.as_ref().map_or(started, |resume| resume.0));
+    };
+    if counted {
+        return None;
+    }
     let wait = match last.phase {
-        Some(AnalysisPhase::Error) => ERROR_RETRY,
+        Some(AnalysisPhase::Error) => retry(metric, result.consecutive_error),
         _ => metric.interval.unwrap_or(DEFAULT_INTERVAL),
     };
     let at = finished.0.checked_add(wait).ok()?;
     Some(last.resume_at.as_ref().map_or(at, |resume| resume.0.max(at)))
+}
+
+/// Time to the next try after so many errors in a row: 10 s, doubled each time up to the interval.
+pub(crate) fn retry(metric: &CheckedMetric, errors: i32) -> SignedDuration {
+    if let Some(fixed) = metric.error_retry {
+        return fixed;
+    }
+    let most = metric.interval.unwrap_or(ERROR_RETRY * 6).clamp(ERROR_RETRY, LONGEST_RETRY);
+    let doublings = u32::try_from(errors.saturating_sub(1)).unwrap_or(0).min(8);
+    (ERROR_RETRY * 2_i32.pow(doublings)).min(most)
 }
 
 fn deadline(run: &AnalysisRun, status: &AnalysisRunStatus) -> Option<Timestamp> {
@@ -250,65 +426,77 @@ fn deadline(run: &AnalysisRun, status: &AnalysisRunStatus) -> Option<Timestamp> 
     status.started_at.as_ref()?.0.checked_add(timeout).ok()
 }
 
-/// Phases of all metrics, then of the run. Repeats once when a metric's end ends the others.
+/// Phases of all metrics, then of the run. A failure ends its siblings, and the last metric that is
+/// waited for the advisory ones.
 fn assess_run(
     run: &AnalysisRun,
-    metrics: &[CheckedMetric],
+    checked: &Checked,
     mut status: AnalysisRunStatus,
+    lacking: Option<&str>,
     now: Timestamp,
 ) -> AnalysisRunStatus {
     let late = deadline(run, &status).is_some_and(|deadline| deadline <= now);
-    let mut ends = Vec::new();
-    for _ in 0..2 {
-        let terminating = run.spec.terminate || failed_fast(metrics, &status);
-        ends = metrics
-            .iter()
-            .zip(&mut status.metric_results)
-            .map(|(metric, result)| assess_metric(metric, result, terminating))
-            .collect();
+    let metrics = &checked.metrics;
+    let terminating = run.spec.terminate || decide::is_certain(checked, &rows(checked, &status));
+    for (metric, result) in metrics.iter().zip(&mut status.metric_results) {
+        assess_metric(metric, result, terminating);
     }
-    let running = ends.iter().any(|end| !completed(end.phase));
+    let waited_for =
+        |metric: &CheckedMetric| !metric.advisory || metrics.iter().all(|m| m.advisory);
+    let waits = |(metric, result): (&CheckedMetric, &MetricResult)| {
+        waited_for(metric) && !result.phase.is_some_and(completed)
+    };
+    let running = metrics.iter().zip(&status.metric_results).any(waits);
+    if !running {
+        for (metric, result) in metrics.iter().zip(&mut status.metric_results) {
+            assess_metric(metric, result, true);
+        }
+    }
+    let ends: Vec<Assessed> =
+        rows(checked, &status).into_iter().map(|(m, r)| assess::metric(m, r, false)).collect();
     status.run_summary = Some(summary(metrics, &ends, false));
     status.dry_run_summary =
         metrics.iter().any(|m| m.dry_run).then(|| summary(metrics, &ends, true));
-    status.missing = missing(metrics, &status);
-    let (phase, message) = match (running, late) {
-        (true, false) => (AnalysisPhase::Running, status.missing.clone()),
-        (true, true) => (AnalysisPhase::Inconclusive, Some(timed_out(run, &status))),
-        (false, _) => worst(run, metrics, &ends, &status),
+    let open = |result: &&MetricResult| !result.phase.is_some_and(completed) && !result.dry_run;
+    let minutes = status.metric_results.iter().filter(open).map(|result| result.estimated_minutes);
+    status.estimated_minutes = minutes.flatten().max();
+    status.missing = lacking.map(|what| format!("waiting for a Secret: {what}"));
+    status.missing = status.missing.take().or_else(|| missing(metrics, &status));
+    let End { phase, message } = match (running, late) {
+        (true, false) => End { phase: AnalysisPhase::Running, message: status.missing.clone() },
+        (true, true) => {
+            End { phase: AnalysisPhase::Inconclusive, message: Some(timed_out(run, &status)) }
+        }
+        (false, _) => decide::of_all(checked, &rows(checked, &status), &ends, run.spec.terminate),
     };
     status.phase = Some(phase);
     status.message = message;
     if completed(phase) {
         status.completed_at.get_or_insert(Time(now));
     }
-    let verdict = verdict::of_status(run, metrics, &status);
+    let verdict = verdict::of_status(run, checked, &status);
     status.verdict = Some(verdict.kind());
+    status.reason = Some(verdict.reason().to_owned()).filter(|reason| !reason.is_empty());
     status
 }
 
-fn assess_metric(metric: &CheckedMetric, result: &mut MetricResult, terminating: bool) -> Assessed {
+fn assess_metric(metric: &CheckedMetric, result: &mut MetricResult, terminating: bool) {
+    if terminating {
+        compare::end(metric, result);
+        kayenta::end(metric, result);
+    }
     let assessed = assess::metric(metric, result, terminating);
     result.phase = Some(assessed.phase);
     result.message = result.measurements.last().and_then(|last| last.message.clone());
-    result.missing = waiting_message(metric, result);
+    let lacking = result.missing.take().filter(|_| metric.compare.is_some());
+    let open = !completed(assessed.phase);
+    result.missing = waiting_message(metric, result).or(lacking.filter(|_| open));
     result.verdict = Some(match assessed.phase {
         AnalysisPhase::Pending | AnalysisPhase::Running => crate::api::Verdict::Continue,
         AnalysisPhase::Successful => crate::api::Verdict::Pass,
         AnalysisPhase::Failed => crate::api::Verdict::Fail,
         AnalysisPhase::Error | AnalysisPhase::Inconclusive => crate::api::Verdict::Inconclusive,
     });
-    assessed
-}
-
-fn failed_fast(metrics: &[CheckedMetric], status: &AnalysisRunStatus) -> bool {
-    status.metric_results.iter().any(|result| {
-        let metric = metrics.iter().find(|metric| metric.name == result.name);
-        result.phase.is_some_and(|phase| {
-            assess::gravity(phase) >= assess::gravity(AnalysisPhase::Inconclusive)
-                && metric.is_some_and(|metric| assess::decides(metric, phase))
-        })
-    })
 }
 
 fn summary(metrics: &[CheckedMetric], ends: &[Assessed], dry_run: bool) -> RunSummary {
@@ -319,35 +507,11 @@ fn summary(metrics: &[CheckedMetric], ends: &[Assessed], dry_run: bool) -> RunSu
     summary
 }
 
-/// The run's end: that of its worst deciding metric, the first of several.
-fn worst(
-    run: &AnalysisRun,
-    metrics: &[CheckedMetric],
-    ends: &[Assessed],
-    status: &AnalysisRunStatus,
-) -> (AnalysisPhase, Option<String>) {
-    let mut worst: Option<(&CheckedMetric, &Assessed)> = None;
-    for (metric, end) in metrics.iter().zip(ends) {
-        let graver =
-            worst.is_none_or(|(_, w)| assess::gravity(end.phase) > assess::gravity(w.phase));
-        if assess::decides(metric, end.phase) && graver {
-            worst = Some((metric, end));
-        }
-    }
-    match worst {
-        Some((metric, end)) if end.phase != AnalysisPhase::Successful => {
-            let result = status.metric_results.iter().find(|result| result.name == metric.name);
-            let message = result.and_then(|result| result.message.as_deref());
-            (end.phase, Some(assess::limit_message(Some(&metric.name), end, message)))
-        }
-        _ => (AnalysisPhase::Successful, run.spec.terminate.then(|| "Run Terminated".to_owned())),
-    }
-}
-
 /// What the run waits for, when the newest measurement of a metric is no data.
 fn missing(metrics: &[CheckedMetric], status: &AnalysisRunStatus) -> Option<String> {
     let parts: Vec<_> = metrics
         .iter()
+        .filter(|metric| !metric.advisory)
         .filter_map(|metric| {
             let result = status.metric_results.iter().find(|r| r.name == metric.name)?;
             result.missing.as_ref().map(|text| format!("{}: {text}", metric.name))

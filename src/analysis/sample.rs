@@ -3,9 +3,13 @@
 //! NaN stays inside [`Sample::Value`] and [`Sample::Series`], because a condition may ask for it by
 //! its place (`isNaN(result[0])`); [`Sample::absence`] tells data from its absence.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::api::AnalysisPhase;
 
 /// More series than this are refused: a condition over them would be slow and unreadable.
 pub const MAX_SERIES: usize = 1_000;
@@ -20,8 +24,29 @@ pub enum Sample {
     Value(f64),
     /// One value per series, in the order of the answer. Not empty.
     Series(Vec<f64>),
+    /// Series with their labels and all their points: the answer to a labelled range query, which no
+    /// condition sees. Not empty.
+    Lines(Vec<Line>),
+    /// JSON, as of a web server.
+    Json(Value),
+    /// A body that is no JSON.
+    Text(String),
     /// The query worked and matched nothing.
     Empty,
+    /// The series exist and have ended.
+    Stale {
+        /// The time of the newest point.
+        newest: Timestamp,
+    },
+}
+
+/// One series over a range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its points, in the order of time.
+    pub points: Vec<(Timestamp, f64)>,
 }
 
 /// Why a sample carries no evidence.
@@ -29,6 +54,8 @@ pub enum Sample {
 pub enum Absence {
     /// No series matched.
     Empty,
+    /// The newest point is too old.
+    Stale(Timestamp),
     /// At least one value is not a number, which is what `0 / 0` gives.
     NaN,
 }
@@ -48,6 +75,10 @@ impl Sample {
             Self::Value(value) => value.is_nan().then_some(Absence::NaN),
             Self::Series(values) if values.is_empty() => Some(Absence::Empty),
             Self::Series(values) => values.iter().any(|v| v.is_nan()).then_some(Absence::NaN),
+            Self::Json(Value::Null) => Some(Absence::Empty),
+            Self::Json(Value::Array(items)) => items.is_empty().then_some(Absence::Empty),
+            Self::Json(_) | Self::Text(_) | Self::Lines(_) => None,
+            Self::Stale { newest } => Some(Absence::Stale(*newest)),
         }
     }
 
@@ -60,17 +91,27 @@ impl Sample {
                 [value] => Some(*value),
                 _ => None,
             },
-            Self::Empty => None,
+            Self::Json(value) => value.as_f64(),
+            Self::Text(_) | Self::Lines(_) | Self::Empty | Self::Stale { .. } => None,
         }
+    }
+}
+
+impl From<Value> for Sample {
+    fn from(value: Value) -> Self {
+        Self::Json(value)
     }
 }
 
 impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "the query returned an empty result",
-            Self::NaN => "the query returned NaN, as 0/0 does",
-        })
+        match self {
+            Self::Empty => f.write_str("the query returned an empty result"),
+            Self::NaN => f.write_str("the query returned NaN, as 0/0 does"),
+            Self::Stale(newest) => {
+                write!(f, "the series have ended, the newest point is of {newest}")
+            }
+        }
     }
 }
 
@@ -80,7 +121,10 @@ impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value(value) => f.write_str(&number(*value)),
-            Self::Empty => f.write_str("[]"),
+            Self::Empty | Self::Stale { .. } => f.write_str("[]"),
+            Self::Text(text) => f.write_str(text),
+            Self::Lines(lines) => write!(f, "{} series over a range", lines.len()),
+            Self::Json(value) => json(value, f),
             Self::Series(values) => {
                 f.write_char('[')?;
                 for (i, value) in values.iter().take(SHOWN_SERIES).enumerate() {
@@ -93,6 +137,34 @@ impl fmt::Display for Sample {
                 f.write_char(']')
             }
         }
+    }
+}
+
+/// JSON as Go writes it: keys sorted, whole numbers without a fraction.
+fn json(value: &Value, f: &mut dyn fmt::Write) -> fmt::Result {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => f.write_str(&self::number(float)),
+            _ => write!(f, "{number}"),
+        },
+        Value::Array(items) => {
+            f.write_char('[')?;
+            for (i, item) in items.iter().enumerate() {
+                f.write_str(if i == 0 { "" } else { "," })?;
+                json(item, f)?;
+            }
+            f.write_char(']')
+        }
+        Value::Object(fields) => {
+            f.write_char('{')?;
+            for (i, (name, field)) in fields.iter().enumerate() {
+                f.write_str(if i == 0 { "" } else { "," })?;
+                write!(f, "{}:", Value::from(name.as_str()))?;
+                json(field, f)?;
+            }
+            f.write_char('}')
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => write!(f, "{value}"),
     }
 }
 
@@ -120,6 +192,22 @@ pub enum Outcome {
     },
     /// The query did not work.
     Error(QueryError),
+    /// It takes longer, as a Job does: the query is asked again with these notes.
+    Running {
+        /// When to ask again; absent: as soon as something happens.
+        resume_at: Option<Timestamp>,
+        /// What the provider needs to find it again.
+        notes: BTreeMap<String, String>,
+    },
+    /// The provider itself says how it ended, as a Job does; no condition is asked.
+    Ended {
+        /// `Successful`, `Failed`, `Error` or `Inconclusive`.
+        phase: AnalysisPhase,
+        /// Why.
+        message: Option<String>,
+        /// For the status.
+        notes: BTreeMap<String, String>,
+    },
 }
 
 impl From<Sample> for Outcome {

@@ -5,13 +5,11 @@
 
 use jiff::Timestamp;
 
-use super::assess::{self, completed};
-use super::judge::threshold::explain;
-use super::metric::{self, CheckedMetric};
-use super::run::WAITING_SINCE;
-use super::sample::Sample;
-use crate::api::analysis_run::SampleKind;
-use crate::api::{AnalysisPhase, AnalysisRun, AnalysisRunStatus, MetricResult};
+use super::assess::{completed, decides, own_end};
+use super::measure::WAITING_SINCE;
+use super::metric::{self, Checked, CheckedMetric, Rule};
+use crate::api::analysis::OnError;
+use crate::api::{self, AnalysisPhase, AnalysisRun, AnalysisRunStatus, MetricResult};
 
 /// The answer of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +18,8 @@ pub enum Verdict {
     Pass,
     /// A metric is bad.
     Fail {
-        /// The numbers: `errors: 0.0731 > 0.01 in 3 of 3 measurements; query ...`.
+        /// The numbers: `errors: 0.0731 > 0.01 in 3 of 3 measurements`. The query is with the
+        /// measurements of the run: on an Event or a screen it would hide them.
         reason: String,
     },
     /// It cannot be told; the release holds.
@@ -70,34 +69,60 @@ pub fn verdict(run: &AnalysisRun) -> Verdict {
             since: None,
         };
     };
-    match metric::check(&run.spec) {
-        Ok(metrics) => of_status(run, &metrics, status),
-        Err(error) => Verdict::Inconclusive { reason: error.to_string() },
+    let reason = || status.reason.clone().unwrap_or_default();
+    match (status.verdict, &status.reason) {
+        (Some(api::Verdict::Pass), _) => Verdict::Pass,
+        (Some(api::Verdict::Fail), Some(_)) => Verdict::Fail { reason: reason() },
+        (Some(api::Verdict::Inconclusive), Some(_)) => Verdict::Inconclusive { reason: reason() },
+        (Some(api::Verdict::Continue), Some(_)) => {
+            Verdict::Continue { reason: reason(), since: since(status) }
+        }
+        // A status without its reason, as another version may have written it.
+        (_, None) | (None, Some(_)) => match metric::check_shape(&run.spec) {
+            Ok(checked) => of_status(run, &checked, status),
+            Err(error) => Verdict::Inconclusive { reason: error.to_string() },
+        },
     }
 }
 
 /// The same for a status that is about to be written.
 pub(super) fn of_status(
     run: &AnalysisRun,
-    metrics: &[CheckedMetric],
+    checked: &Checked,
     status: &AnalysisRunStatus,
 ) -> Verdict {
     let message = || status.message.clone();
     match status.phase.unwrap_or_default() {
-        AnalysisPhase::Pending | AnalysisPhase::Running => waiting(metrics, status),
-        AnalysisPhase::Failed => Verdict::Fail {
-            reason: failures(metrics, status)
-                .or_else(message)
-                .unwrap_or_else(|| "a metric failed".to_owned()),
-        },
+        AnalysisPhase::Pending | AnalysisPhase::Running => waiting(&checked.metrics, status),
+        AnalysisPhase::Failed => {
+            let rule = message().filter(|_| checked.rule != Rule::All);
+            let numbers = failures(&checked.metrics, status);
+            let parts: Vec<_> = rule.into_iter().chain(numbers).collect();
+            let said = (!parts.is_empty()).then(|| parts.join(": ")).or_else(message);
+            Verdict::Fail { reason: said.unwrap_or_else(|| "a metric failed".to_owned()) }
+        }
         AnalysisPhase::Error | AnalysisPhase::Inconclusive => Verdict::Inconclusive {
             reason: message().unwrap_or_else(|| "the analysis cannot tell".to_owned()),
         },
-        AnalysisPhase::Successful => match cut_off(run, metrics, status) {
+        AnalysisPhase::Successful => match cut_off(run, checked, status) {
             None => Verdict::Pass,
             Some(reason) => Verdict::Inconclusive { reason },
         },
     }
+}
+
+/// Since when a run waits: for data, else since its start.
+fn since(status: &AnalysisRunStatus) -> Option<Timestamp> {
+    let noted = status.metric_results.iter().filter_map(|r| r.metadata.get(WAITING_SINCE));
+    let since = noted.filter_map(|text| text.parse::<Timestamp>().ok()).min();
+    since.or_else(|| status.started_at.as_ref().map(|at| at.0))
+}
+
+/// Whether a run goes on until it is ended: a metric that decides has no count.
+#[must_use]
+pub fn is_endless(run: &AnalysisRun) -> bool {
+    let endless = |metric: &CheckedMetric| decides(metric) && metric.count.is_none();
+    metric::check_shape(&run.spec).is_ok_and(|checked| checked.metrics.iter().any(endless))
 }
 
 fn result_of<'a>(
@@ -108,12 +133,6 @@ fn result_of<'a>(
 }
 
 fn waiting(metrics: &[CheckedMetric], status: &AnalysisRunStatus) -> Verdict {
-    let since = metrics
-        .iter()
-        .filter_map(|metric| result_of(status, metric)?.metadata.get(WAITING_SINCE))
-        .filter_map(|text| text.parse::<Timestamp>().ok())
-        .min();
-    let started = status.started_at.as_ref().map(|at| at.0);
     let reason = status.missing.clone().unwrap_or_else(|| {
         let open: Vec<_> = metrics
             .iter()
@@ -125,7 +144,7 @@ fn waiting(metrics: &[CheckedMetric], status: &AnalysisRunStatus) -> Verdict {
             .collect();
         format!("measuring: {}", open.join("; "))
     });
-    Verdict::Continue { reason, since: since.or(started) }
+    Verdict::Continue { reason, since: since(status) }
 }
 
 /// `errors: 2 of 5 measurements, last 0.003 <= 0.01`.
@@ -133,8 +152,8 @@ fn progress(metric: &CheckedMetric, result: Option<&MetricResult>) -> String {
     let done = result.map_or(0, |result| result.count);
     let of = metric.count.map(|count| format!(" of {count}")).unwrap_or_default();
     let last = result
-        .and_then(|result| sample(result.measurements.last()?.sample.as_ref()?))
-        .map(|sample| format!(", last {}", explain(metric, &sample)))
+        .and_then(|result| result.measurements.last()?.explanation.as_ref())
+        .map(|text| format!(", last {text}"))
         .unwrap_or_default();
     format!("{}: {done}{of} measurements{last}", metric.name)
 }
@@ -142,7 +161,7 @@ fn progress(metric: &CheckedMetric, result: Option<&MetricResult>) -> String {
 fn failures(metrics: &[CheckedMetric], status: &AnalysisRunStatus) -> Option<String> {
     let reasons: Vec<_> = metrics
         .iter()
-        .filter(|metric| assess::decides(metric, AnalysisPhase::Failed))
+        .filter(|metric| decides(metric))
         .filter_map(|metric| {
             let result = result_of(status, metric)?;
             (result.phase == Some(AnalysisPhase::Failed)).then(|| failure(metric, result))
@@ -154,58 +173,39 @@ fn failures(metrics: &[CheckedMetric], status: &AnalysisRunStatus) -> Option<Str
 fn failure(metric: &CheckedMetric, result: &MetricResult) -> String {
     let failed = result.measurements.iter().rev().find(|m| m.phase == Some(AnalysisPhase::Failed));
     let numbers = failed
-        .and_then(|measurement| sample(measurement.sample.as_ref()?))
-        .map_or_else(|| "failed".to_owned(), |sample| explain(metric, &sample));
-    format!(
-        "{}: {numbers} in {} of {} measurements; query {}",
-        metric.name, result.failed, result.count, metric.query
-    )
+        .and_then(|measurement| measurement.explanation.as_ref().or(measurement.message.as_ref()))
+        .or(result.message.as_ref())
+        .map_or("failed", String::as_str);
+    format!("{}: {numbers} in {} of {} measurements", metric.name, result.failed, result.count)
 }
 
-/// Why a run that was ended from outside is no pass.
-fn cut_off(
-    run: &AnalysisRun,
-    metrics: &[CheckedMetric],
-    status: &AnalysisRunStatus,
-) -> Option<String> {
-    let mut evidence = metrics.iter().all(|metric| metric.dry_run);
+/// Why a run that was ended from outside is no pass. With a rule the end has been decided by it.
+fn cut_off(run: &AnalysisRun, checked: &Checked, status: &AnalysisRunStatus) -> Option<String> {
+    let metrics = &checked.metrics;
+    let mut evidence = !metrics.iter().any(decides);
     let mut gaps = Vec::new();
-    for metric in metrics.iter().filter(|metric| !metric.dry_run) {
+    for metric in metrics.iter().filter(|metric| decides(metric)) {
         let result = result_of(status, metric);
-        if result.is_some_and(|r| r.phase == Some(AnalysisPhase::Error)) {
+        let (count, errors) = result.map_or((0, 0), |r| (r.count, r.consecutive_error));
+        evidence |= count > 0;
+        let own = result.and_then(|result| own_end(metric, result));
+        let passed_over = metric.on_error == OnError::Pass && errors > 0 && own.is_some();
+        let by_itself = own == Some(AnalysisPhase::Successful);
+        if by_itself || passed_over || !run.spec.terminate || checked.rule != Rule::All {
             continue;
         }
-        let (count, errors) = result.map_or((0, 0), |r| (r.count, r.consecutive_error));
-        let by_itself = result.is_some_and(|result| {
-            let unended = MetricResult { phase: None, ..result.clone() };
-            assess::metric(metric, &unended, false).phase == AnalysisPhase::Successful
-        });
-        if !by_itself && run.spec.terminate {
-            if errors > 0 {
-                let why = result.and_then(|r| r.message.as_deref()).unwrap_or("no data");
-                gaps.push(format!("{}: ended while it had no data: {why}", metric.name));
-            } else if let Some(of) = metric.count {
-                gaps.push(format!("{}: ended after {count} of {of} measurements", metric.name));
-            } else if count == 0 {
-                gaps.push(format!("{}: ended before its first measurement", metric.name));
-            }
+        if errors > 0 {
+            let why = result.and_then(|r| r.message.as_deref()).unwrap_or("no data");
+            gaps.push(format!("{}: ended while it had no data: {why}", metric.name));
+        } else if let Some(of) = metric.count {
+            gaps.push(format!("{}: ended after {count} of {of} measurements", metric.name));
+        } else if count == 0 {
+            gaps.push(format!("{}: ended before its first measurement", metric.name));
         }
-        evidence |= count > 0;
     }
     match (gaps.is_empty(), evidence) {
         (true, true) => None,
         (true, false) => Some("no metric had any data".to_owned()),
         (false, _) => Some(gaps.join("; ")),
     }
-}
-
-/// The sample that the status keeps.
-fn sample(stored: &crate::api::analysis_run::Sample) -> Option<Sample> {
-    let values: Vec<f64> = stored.values.iter().filter_map(|text| text.parse().ok()).collect();
-    Some(match stored.kind {
-        SampleKind::Empty => Sample::Empty,
-        SampleKind::Value | SampleKind::NaN => Sample::Value(*values.first()?),
-        SampleKind::Series => Sample::from_series(values),
-        SampleKind::Error => return None,
-    })
 }

@@ -1,6 +1,8 @@
 //! Judges: from one answer to the phase of one measurement. The seam behind which stronger judges
 //! (canary against stable) come; each sees a checked metric and an outcome and nothing else.
 
+pub mod kayenta;
+pub mod sequential;
 pub mod threshold;
 
 use super::metric::CheckedMetric;
@@ -20,4 +22,10 @@ pub struct Judged {
 #[must_use]
 pub fn judge(metric: &CheckedMetric, outcome: &Outcome) -> Judged {
     threshold::judge(metric, outcome)
+}
+
+/// What a measurement without data is for the metric.
+#[must_use]
+pub(super) fn no_data(metric: &CheckedMetric, why: String) -> Judged {
+    threshold::no_data(metric, why)
 }

@@ -16,15 +16,18 @@ use crate::api::analysis::NoData;
 pub(super) fn judge(metric: &CheckedMetric, outcome: &Outcome) -> Judged {
     let sample = match outcome {
         Outcome::Error(error) => return error_of(error.to_string()),
+        Outcome::Running { .. } => return Judged { phase: AnalysisPhase::Running, message: None },
+        Outcome::Ended { phase, message, notes: _ } => {
+            return Judged { phase: *phase, message: message.clone() };
+        }
         Outcome::Answer { sample, warnings: _ } => sample,
     };
-    if let Some(absence) = sample.absence() {
-        if let Some(judged) = policy(metric, absence) {
-            return judged;
+    match sample.absence() {
+        Some(absence @ Absence::Stale(_)) => return no_data(metric, absence.to_string()),
+        Some(absence) if !judged_all_the_same(metric, absence) => {
+            return no_data(metric, absence.to_string());
         }
-        if !handled(metric, absence) {
-            return error_of(format!("no data: {absence}"));
-        }
+        Some(_) | None => {}
     }
     match conditions(metric, sample) {
         Ok(phase) => Judged { phase, message: None },
@@ -36,15 +39,25 @@ fn error_of(message: String) -> Judged {
     Judged { phase: AnalysisPhase::Error, message: Some(message) }
 }
 
-/// What `noData` says. `Error`, the default, leaves it to the conditions.
-fn policy(metric: &CheckedMetric, absence: Absence) -> Option<Judged> {
-    let phase = match metric.no_data? {
-        NoData::Error => return None,
+/// What a measurement without data is, as `noData` says; `why` in a few words.
+pub(super) fn no_data(metric: &CheckedMetric, why: String) -> Judged {
+    let phase = match metric.no_data {
+        NoData::Wait | NoData::Judge => AnalysisPhase::Error,
         NoData::Inconclusive => AnalysisPhase::Inconclusive,
-        NoData::Successful => AnalysisPhase::Successful,
-        NoData::Failed => AnalysisPhase::Failed,
+        NoData::Pass => AnalysisPhase::Successful,
+        NoData::Fail => AnalysisPhase::Failed,
     };
-    Some(Judged { phase, message: Some(format!("no data: {absence}")) })
+    Judged { phase, message: Some(format!("no data: {why}")) }
+}
+
+/// The conditions are asked: with `noData: Judge` always, without a policy when one of them names
+/// this absence.
+fn judged_all_the_same(metric: &CheckedMetric, absence: Absence) -> bool {
+    match metric.no_data {
+        NoData::Judge => true,
+        NoData::Wait => handled(metric, absence),
+        NoData::Inconclusive | NoData::Pass | NoData::Fail => false,
+    }
 }
 
 /// Some condition names this absence, so that its author has thought of it.
@@ -75,7 +88,7 @@ fn holds(
             Some(Absence::Empty) => {
                 ": metric result is nil or empty: no data returned from the metric provider"
             }
-            Some(Absence::NaN) | None => "",
+            Some(Absence::NaN | Absence::Stale(_)) | None => "",
         };
         format!("could not evaluate {field} {:?}: {error}{empty}", condition.text())
     })

@@ -200,7 +200,7 @@ fn nan_and_an_empty_result_are_no_data_and_are_not_compared() {
 #[test]
 fn the_policy_for_no_data_says_what_it_is() {
     for (policy, expected) in
-        [("Inconclusive", Inconclusive), ("Successful", Successful), ("Failed", Failed)]
+        [("Inconclusive", Inconclusive), ("Pass", Successful), ("Fail", Failed)]
     {
         let fields = json!({"successCondition": "result[0] > 1", "noData": policy});
         let metric = checked::check_metric(&metric("m", fields), "metrics[0]").unwrap();
@@ -249,9 +249,15 @@ fn limits_are_checked_with_argos_messages() {
             json!({"provider": {"prometheus": {"query": "x"}, "web": {"url": "http://x"}}}),
             "multiple providers specified: prometheus, web",
         ),
-        (json!({"provider": {"datadog": {"query": "x"}}}), "provider.datadog is not supported yet"),
+        (
+            json!({"provider": {"newRelic": {"query": "x"}}}),
+            "provider.newRelic is not supported yet",
+        ),
         (json!({"failureLimit": "abc"}), "metrics[0].failureLimit: \"abc\" is not a whole number"),
-        (json!({"compare": {"gauge": "x"}}), "metrics[0].compare is not supported yet"),
+        (
+            json!({"provider": null, "compare": {"gauge": "x", "judge": {"kayenta": {}}}}),
+            "metrics[0].compare: series is for judge",
+        ),
         (json!({"successCondition": "result >"}), "metrics[0].successCondition: \"result >\""),
     ] {
         let refused = checked::check_metric(&metric("m", fields.clone()), "metrics[0]");

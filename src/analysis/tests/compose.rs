@@ -27,7 +27,7 @@ fn build(
         .collect();
     let args =
         args.iter().map(|(name, value)| Arg { name: (*name).to_owned(), value: value.clone() });
-    let stanza = AnalysisStanza { templates: vec![], args: args.collect(), timeout: None };
+    let stanza = AnalysisStanza { args: args.collect(), ..AnalysisStanza::default() };
     let rollout = json!({"metadata": {"name": "web", "labels": {"app.kubernetes.io/name": "shop"}},
         "spec": {"strategy": {"canary": {"steps": [{"traffic": "10%"}]}}, "replicas": 3}});
     let context =
@@ -113,10 +113,6 @@ fn what_cannot_be_resolved_is_refused_with_its_place_and_a_remedy() {
         let text = build(&[("t", &open)], &[field]).unwrap_err().to_string();
         assert!(text.contains(words), "{path}: {text}");
     }
-    let secret = json!([{"name": "k", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}]);
-    let secret = one(json!([asks("m", "x")]), secret);
-    let text = build(&[("t", &secret)], &[]).unwrap_err().to_string();
-    assert!(text.contains("secretKeyRef is not supported yet"), "{text}");
 }
 
 #[test]
@@ -135,6 +131,51 @@ fn metrics_of_several_templates_are_merged_and_collisions_refused() {
     let text = build(&[("two", &second), ("three", &other)], &[]).unwrap_err().to_string();
     assert!(text.contains("two templates give the argument 'x' different values"), "{text}");
     assert_eq!(build(&[], &[]).unwrap_err(), AnalysisError::NoTemplates);
+}
+
+#[test]
+fn a_literal_brace_is_written_as_a_quoted_text_and_keys_are_filled_in_too() {
+    let values: args::Args = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+    for (text, expected) in [
+        ("{{ \"{{\" }}", "{{"),
+        ("x {{\"{{pod}}\"}} y", "x {{pod}} y"),
+        ("{{ '{{args.a}}' }} {{args.a}}", "{{args.a}} 1"),
+        ("{{`{{\"q\"}}`}}", "{{\"q\"}}"),
+        ("a }} b", "a }} b"),
+        ("{{args.a}}{{ args.a }}", "11"),
+    ] {
+        assert_eq!(args::substitute(text, &values).as_deref(), Ok(expected), "{text}");
+    }
+    for (text, words) in [
+        ("{{pod}}", "failed to resolve {{pod}}"),
+        ("{{ \"pod }}", "failed to resolve"),
+        ("{{args.b}}", "failed to resolve {{args.b}}"),
+        ("{{args.a", "cannot find end tag \"}}\""),
+    ] {
+        let text = args::substitute(text, &values).unwrap_err().to_string();
+        assert!(text.contains(words), "{text}");
+    }
+    let job = json!({"name": "m", "provider": {"job": {"spec": {"{{args.a}}-key": "{{args.a}}"}}}});
+    let metric: Metric = serde_json::from_value(job).unwrap();
+    let filled = serde_json::to_value(args::complete(&metric, &values).unwrap()).unwrap();
+    assert_eq!(filled.pointer("/provider/job/spec/1-key"), Some(&json!("1")));
+}
+
+#[test]
+fn rules_of_several_templates_collide_and_those_of_the_stanza_are_added() {
+    let with = |field: &str, rule: Value, metric: &str| {
+        template(json!({"metrics": [asks(metric, "x")], field: rule}))
+    };
+    for (field, rule) in [
+        ("dryRun", json!([{"metricName": "m.*"}])),
+        ("measurementRetention", json!([{"metricName": "m.*", "limit": 3}])),
+        ("decide", json!({"atLeast": 1})),
+    ] {
+        let other = if field == "decide" { json!({"atLeast": 2}) } else { rule.clone() };
+        let (one, two) = (with(field, rule, "m1"), with(field, other, "m2"));
+        let text = build(&[("one", &one), ("two", &two)], &[]).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("template \"two\": {field}: two ")), "{text}");
+    }
 }
 
 #[test]

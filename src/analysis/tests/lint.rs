@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::promql::{PromqlError, Shape, shape};
-use super::super::{Finding, Severity, lint_template};
+use super::super::{Finding, Severity, lint_references, lint_template};
 use crate::api::AnalysisTemplateSpec;
 
 fn lint(spec: Value) -> Vec<Finding> {
@@ -12,8 +12,11 @@ fn lint(spec: Value) -> Vec<Finding> {
 }
 
 fn of_query(query: &str, condition: &str) -> Vec<(Severity, String, String)> {
+    let used = |arg: &&str| query.contains(arg) || condition.contains(arg);
+    let names = ["service", "window", "bound"].into_iter().filter(|arg| used(arg));
+    let args: Vec<_> = names.map(|name| json!({"name": name})).collect();
     let spec = json!({
-        "args": [{"name": "service"}, {"name": "window"}, {"name": "bound"}],
+        "args": args,
         "metrics": [{"name": "m", "interval": "1m", "successCondition": condition,
                      "provider": {"prometheus": {"query": query}}}],
     });
@@ -74,19 +77,136 @@ fn what_argo_accepts_and_nobody_wants_is_a_warning() {
     assert!(found[0].message.contains("needs more than 1 failures of 1"));
 }
 
+fn of_metric(fields: Value) -> Vec<(Severity, String, String)> {
+    let mut metric = json!({"name": "m", "interval": "1m", "successCondition": "result[0] > 1",
+        "provider": {"prometheus": {"query": "sum(x)"}}});
+    for (name, value) in fields.as_object().unwrap() {
+        metric[name] = value.clone();
+    }
+    let found = lint(json!({"metrics": [metric]}));
+    found.into_iter().map(|f| (f.severity, f.path, f.message)).collect()
+}
+
+#[test]
+fn windows_selectors_limits_and_patience_are_looked_at() {
+    let query = |text: &str| json!({"provider": {"prometheus": {"query": text}}});
+    let metric = "spec.metrics[0]";
+    let selects = "spec.metrics[0].provider.prometheus.query";
+    for (fields, at, words) in [
+        (query("sum(rate(x[30s]))"), selects, "looks at the last 30s every 1m"),
+        (query("max_over_time(sum(x)[30s:10s])"), selects, "looks at the last 30s every 1m"),
+        (
+            json!({"interval": "10s", "provider": {"prometheus": {"query": "sum(rate(x[15s]))"}}}),
+            selects,
+            "holds one point or none",
+        ),
+        (query("sum(x{app=\"a\",app=\"b\"})"), selects, "selects nothing"),
+        (query("sum(x{code=\"200\",code=~\"5..\"})"), selects, "selects nothing"),
+        (query("sum(x{app=\"web\"})"), selects, "names no argument"),
+        (json!({"inconclusiveLimit": 2}), "spec.metrics[0].inconclusiveLimit", "no effect"),
+        (
+            json!({"failureCondition": "result[0] > 1"}),
+            "spec.metrics[0].failureCondition",
+            "no answer is successful",
+        ),
+        (json!({"successCondition": "true"}), "spec.metrics[0].successCondition", "look at result"),
+        (json!({"consecutiveErrorLimit": 2}), "spec.metrics[0].consecutiveErrorLimit", "ends 30 s"),
+        (
+            json!({"errorRetry": "10s", "onError": "Fail"}),
+            "spec.metrics[0].onError",
+            "ends 40 s after its start when there is no data: 4 errors in a row are allowed",
+        ),
+        (json!({"noData": "Fail"}), "spec.metrics[0].noData", "ends 0 s"),
+        (json!({"weight": 2}), "spec.metrics[0].weight", "no effect"),
+        (json!({"events": "sum(y)"}), "spec.metrics[0].events", "no effect"),
+        (json!({"critical": true, "advisory": true}), "spec.metrics[0].advisory", "critical"),
+        (json!({"minEvents": 9}), "spec.metrics[0].minEvents", "no quotient"),
+        (json!({"initialDelay": "{{args.x"}), "spec.metrics[0].initialDelay", "end tag"),
+    ] {
+        let found = of_metric(fields.clone());
+        let said = found.iter().any(|(_, path, text)| path == at && text.contains(words));
+        assert!(said, "{fields}: {found:?}");
+        assert!(found.iter().all(|(_, path, _)| path.starts_with(metric)));
+    }
+    for clean in [
+        json!({}),
+        json!({"noData": "Pass"}),
+        json!({"consecutiveErrorLimit": 9}),
+        json!({"successCondition": "len(result) == 0 || result[0] > 1", "consecutiveErrorLimit": 1}),
+        query("sum(rate(x[2m]))"),
+        query("sum(x{code!=\"200\",code=~\"2..\"} offset 1h)"),
+    ] {
+        let found: Vec<_> = of_metric(clean.clone());
+        let others = found.into_iter().filter(|f| !f.2.contains("names no argument"));
+        assert_eq!(others.collect::<Vec<_>>(), [], "{clean}");
+    }
+}
+
+#[test]
+fn rules_arguments_and_references_of_a_template_are_looked_at() {
+    let metric = json!({"name": "m", "successCondition": "result[0] > 1",
+        "provider": {"prometheus": {"query": "sum(x)"}}});
+    for (field, value, at, words) in [
+        ("dryRun", json!([{"metricName": "*"}]), "spec.dryRun[0]", "is not a regular expression"),
+        ("dryRun", json!([{"metricName": "n"}]), "spec.dryRun[0]", "Rule didn't match any"),
+        ("decide", json!({"atLeast": 2}), "spec.decide.atLeast", "2 is not from 1 to 1"),
+        ("args", json!([{"name": "a"}]), "spec.args[0]", "no metric uses it"),
+    ] {
+        let mut spec = json!({"metrics": [metric]});
+        spec[field] = value;
+        let found = lint(spec);
+        assert_eq!(found.len(), 1, "{field}: {found:?}");
+        assert_eq!(found[0].path, at);
+        assert!(found[0].message.contains(words), "{found:?}");
+    }
+    let names = |next: &[&str]| {
+        let next: Vec<_> = next.iter().map(|name| json!({"templateName": name})).collect();
+        serde_json::from_value::<AnalysisTemplateSpec>(json!({"templates": next}))
+            .unwrap()
+            .templates
+    };
+    let key = |name: &str| (false, name.to_owned());
+    let templates = std::collections::BTreeMap::from([
+        (key("a"), names(&["b"])),
+        (key("b"), names(&["c"])),
+        (key("c"), names(&["b", "gone"])),
+    ]);
+    let found: Vec<_> = lint_references(&templates)
+        .into_iter()
+        .map(|((_, name), f)| (name, f.path, f.message.contains("leads back")))
+        .collect();
+    let at = |name: &str, i: usize, back| {
+        (name.to_owned(), format!("spec.templates[{i}].templateName"), back)
+    };
+    assert_eq!(found, [at("b", 0, true), at("c", 0, true), at("c", 1, false)]);
+}
+
 #[test]
 fn what_is_not_supported_yet_is_an_error_with_a_remedy() {
-    for metric in [
-        json!({"name": "m", "provider": {"web": {"url": "http://x"}}}),
-        json!({"name": "m", "compare": {"gauge": "x"}}),
-        json!({"name": "m", "provider": {"prometheus": {"query": "x", "rangeQuery": {}}}}),
-    ] {
-        let found = lint(json!({"metrics": [metric]}));
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].severity, Severity::Error);
-        assert_eq!(found[0].message, "not supported yet");
-        assert!(!found[0].remedy.is_empty());
-    }
+    let metric = json!({"name": "m", "provider": {"newRelic": {"query": "x"}}});
+    let found = lint(json!({"metrics": [metric]}));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].severity, Severity::Error);
+    assert_eq!(found[0].message, "not supported yet");
+    assert!(!found[0].remedy.is_empty());
+}
+
+#[test]
+fn a_canary_config_is_read_with_the_values_that_arguments_might_have() {
+    let config = |query: &str| {
+        let query =
+            json!({"type": "prometheus", "customInlineTemplate": format!("PromQL:{query}")});
+        json!({
+            "args": [{"name": "old"}, {"name": "new"}],
+            "kayentaConfig": {"metrics": [{"name": "errors", "groups": ["e"], "query": query}]},
+            "kayenta": {"control": {"scope": "{{args.old}}"}, "experiment": {"scope": "{{args.new}}"}},
+        })
+    };
+    assert_eq!(lint(config("sum(errors{app=\"${scope}\"})")), []);
+    let found = lint(config("sum(errors{app=\"${scope}\",zone=\"${location}\"})"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].path, "spec.kayentaConfig.metrics[0]");
+    assert!(found[0].message.contains("${location} has no value"), "{}", found[0].message);
 }
 
 #[test]
@@ -117,4 +237,21 @@ fn a_query_has_one_series_when_nothing_can_split_it() {
         assert_eq!(shape(query), Ok(expected), "{query}");
     }
     assert_eq!(shape("x[5m]"), Err(PromqlError::Range));
+}
+
+#[test]
+fn a_gauge_without_history_is_told_to_be_blind_and_refused_where_it_must_pass() {
+    let of = |critical: bool, calibration: Value| {
+        lint(
+            json!({"calibration": calibration, "metrics": [{"name": "memory", "critical": critical,
+            "compare": {"gauge": "memory_bytes"}}]}),
+        )
+    };
+    let told = of(false, Value::Null);
+    assert_eq!((told.len(), told[0].severity), (1, Severity::Warning), "{told:?}");
+    assert_eq!(told[0].path, "spec.metrics[0].compare.gauge");
+    assert!(told[0].message.contains("does not decide"), "{told:?}");
+    assert!(told[0].remedy.contains("calibration"), "{told:?}");
+    assert_eq!(of(true, Value::Null)[0].severity, Severity::Error);
+    assert_eq!(of(true, json!({"history": "14d"})), []);
 }

@@ -1,10 +1,16 @@
 //! Runs from start to verdict. The rows of the assessment and the truth table are Argo's own test
 //! cases, by their numbers; where a row differs the test's name says so.
 
+mod argo;
+mod argo_rows;
 mod assess;
+mod compare;
 mod compose;
+mod decide;
+mod kayenta;
 mod lint;
 mod properties;
+mod reports;
 mod run;
 
 use jiff::{SignedDuration, Timestamp};

@@ -28,7 +28,7 @@ fn conditions() -> impl Strategy<Value = (String, String)> {
     let condition = prop_oneof![
         Just(""),
         Just("result[0] <= 0.5"),
-        Just("result > 0.5"),
+        Just("any(result, # > 0.5)"),
         Just("all(result, # < 0.5)"),
         Just("true"),
         Just("false"),

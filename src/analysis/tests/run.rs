@@ -47,6 +47,8 @@ fn a_query_carries_the_run_s_namespace_and_the_substituted_text() {
             ..Source::default()
         },
         text: "sum(x{hash=\"abc\"})".to_owned(),
+        asker: Asker { run: "web-1".to_owned(), ..Asker::default() },
+        labelled: false,
     };
     assert_eq!(due, [expected]);
 }
@@ -61,7 +63,7 @@ fn one_failure_fails_the_run_with_the_numbers_and_argos_message() {
         message(&run),
         "Metric \"errors\" assessed Failed due to failed (1) > failureLimit (0)"
     );
-    let reason = "errors: 0.0731 > 0.01 in 1 of 1 measurements; query sum(x)".to_owned();
+    let reason = "errors: 0.0731 > 0.01 in 1 of 1 measurements".to_owned();
     assert_eq!(verdict(&run), Verdict::Fail { reason });
     assert_eq!(run.status.unwrap().completed_at.unwrap().0, START);
 }
@@ -125,25 +127,42 @@ fn a_provider_that_asks_for_time_gets_it_within_bounds() {
 #[test]
 fn a_dead_provider_holds_the_run_for_hours_says_so_and_lets_it_go_on_afterwards() {
     let mut run = run_of(vec![errors()]);
-    let mut second = 0;
-    while second < 7_200 {
-        assert_eq!(due(&mut run, at(second)), ["errors"]);
-        answer(&mut run, &[("errors", down())], at(second));
-        second += 10;
+    let mut now = START;
+    let mut pauses = Vec::new();
+    while now < at(7_200) {
+        assert_eq!(due(&mut run, now), ["errors"]);
+        answer(&mut run, &[("errors", down())], now);
+        let wake = plan(&run, now).wake.unwrap();
+        pauses.push(wake.duration_since(now).as_secs());
+        now = wake;
     }
+    assert_eq!(pauses[..4], [10, 20, 40, 60], "it backs off up to the interval");
     assert_eq!(phase(&run), AnalysisPhase::Running);
     let reason = "waiting for data: errors: provider unreachable: http://prometheus:9090: \
-                  connection refused (720 in a row since 2023-11-14T22:13:20Z)";
+                  connection refused (122 in a row since 2023-11-14T22:13:20Z)";
     assert_eq!(message(&run), reason);
     assert_eq!(verdict(&run), Verdict::Continue { reason: reason.to_owned(), since: Some(START) });
     assert_eq!(run.status.as_ref().unwrap().metric_results[0].measurements.len(), 10);
     for _ in 0..3 {
-        assert_eq!(due(&mut run, at(second)), ["errors"]);
-        answer(&mut run, &[("errors", one(0.001))], at(second));
-        second += 60;
+        assert_eq!(due(&mut run, now), ["errors"]);
+        answer(&mut run, &[("errors", one(0.001))], now);
+        now += SignedDuration::from_secs(60);
     }
     assert_eq!(verdict(&run), Verdict::Pass);
     assert_eq!(message(&run), "");
+}
+
+#[test]
+fn a_fixed_error_retry_is_what_argo_does() {
+    let fields = json!({"interval": "60s", "errorRetry": "10s"});
+    let mut run = run_of(vec![metric("m", fields)]);
+    for tick in 0..20 {
+        assert_eq!(due(&mut run, at(tick * 10)), ["m"]);
+        answer(&mut run, &[("m", down())], at(tick * 10));
+    }
+    let refused = run_of(vec![metric("m", json!({"errorRetry": "0s"}))]);
+    let said = plan(&refused, START).status.message.unwrap();
+    assert!(said.contains("errorRetry must be 1s or more"), "{said}");
 }
 
 #[test]
@@ -161,7 +180,7 @@ fn a_limit_on_errors_ends_the_run_and_the_release_still_cannot_tell() {
 
 #[test]
 fn a_metric_whose_errors_are_ignored_does_not_decide_but_alone_it_is_no_pass() {
-    let ignored = || metric("extra", json!({"onError": "Ignore", "consecutiveErrorLimit": 0}));
+    let ignored = || metric("extra", json!({"onError": "Pass", "consecutiveErrorLimit": 0}));
     let mut run = run_of(vec![ignored(), errors()]);
     answer(&mut run, &[("extra", down()), ("errors", one(0.0))], START);
     assert_eq!(phase(&run), AnalysisPhase::Running);
@@ -254,6 +273,12 @@ fn a_run_that_cannot_be_read_ends_as_error_with_the_path() {
     assert!(message(&run).starts_with(said), "{}", message(&run));
     assert_eq!(verdict(&run).kind(), crate::api::Verdict::Inconclusive);
 
+    let mut run = run_of(vec![metric("m", json!({"successCondition": "result > 1"}))]);
+    due(&mut run, START);
+    let said = "Analysis spec invalid: metrics[0].successCondition: \"result > 1\": invalid \
+                operation: > (mismatched types []float64 and int)";
+    assert_eq!(message(&run), said, "sum(x) is a list");
+
     let mut run = run_of(vec![metric("m", json!({"successCondition": "{{args.x}}"}))]);
     due(&mut run, START);
     let said = "Unable to resolve metric arguments: metrics[0] \"m\": failed to resolve {{args.x}}";
@@ -278,4 +303,39 @@ fn the_status_keeps_value_query_warnings_and_as_many_measurements_as_wanted() {
     assert_eq!(last.value.as_deref(), Some("[10,11]"));
     assert_eq!(last.metadata.get("warnings").unwrap(), "partial");
     assert_eq!(last.finished_at.as_ref().unwrap().0, at(20));
+}
+
+#[test]
+fn the_status_stays_small_over_thousands_of_measurements_and_long_answers() {
+    let long = "e".repeat(5_000);
+    let names: Vec<String> = (0..64).map(|i| format!("m{i}")).collect();
+    let every = json!({"interval": "1s", "failureLimit": -1, "consecutiveSuccessLimit": 1_000_000,
+        "successCondition": "result[0] > 1"});
+    let mut run = run_of(names.iter().map(|name| metric(name, every.clone())).collect());
+    run.spec.measurement_retention =
+        serde_json::from_value(json!([{"metricName": ".*", "limit": 1000}])).unwrap();
+    let failed = |i: usize| {
+        Outcome::Error(QueryError {
+            kind: ErrorKind::Server,
+            message: format!("{i}: {long}"),
+            retry_after: None,
+        })
+    };
+    let mut sizes = Vec::new();
+    for tick in 0..30 {
+        let answers: Vec<_> = names.iter().map(|name| (name.clone(), failed(tick))).collect();
+        run.status = Some(record_all(&run, answers, at(tick as i64 * 600)));
+        sizes.push(serde_json::to_string(&run.status).unwrap().len());
+    }
+    assert!(sizes[29] < 1_400_000, "{}", sizes[29]);
+    assert!(sizes[29] < sizes[15] + 10_000, "it does not grow: {sizes:?}");
+
+    let mut run = run_of(vec![metric("m", every)]);
+    for tick in 0..5_000 {
+        run.status = Some(record(&run, "m", one(f64::from(tick % 3)), at(i64::from(tick))));
+    }
+    let status = run.status.unwrap();
+    let result = &status.metric_results[0];
+    assert_eq!((result.count, result.measurements.len()), (5_000, 10));
+    assert!(serde_json::to_string(&status).unwrap().len() < 8_000);
 }
