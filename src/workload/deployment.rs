@@ -5,22 +5,25 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::knob::{KnobPatch, Write, read_knob};
-use super::view::{DeploymentView, normal_template};
-use crate::api::KnobFields;
+use super::view::{DeploymentView, normal_template, scaled};
+use crate::api::{KnobFields, LetGo};
 
 /// What brings the Deployment to its rest, or `None` when it rests already.
 ///
 /// At rest nothing moves whoever dies: paused, the user's own `minReadySeconds` and deadline, no surge.
-/// Pods count as available again, and a scale event keeps the share exactly.
+/// Pods count as available again, and a scale event keeps the share exactly. Paused by somebody else in the
+/// middle of a move, it keeps the surge for the pods that are too many: without it the native controller
+/// would take them from the largest ReplicaSet.
 #[must_use]
 pub fn rest(view: &DeploymentView, user: &KnobFields, paused_is_enough: bool) -> Option<Write> {
     if paused_is_enough && view.fields.paused {
         return None;
     }
     let knob = read_knob(view);
+    let surge = too_many(view);
     let mut patch = fields_patch(view, user, "rest: nothing moves whoever dies");
     patch.paused = (!view.fields.paused).then_some(true);
-    patch.max_surge = (knob.surge != 0).then_some(IntOrString::Int(0));
+    patch.max_surge = (knob.surge != surge).then_some(IntOrString::Int(surge));
     // Both may not be 0.
     patch.max_unavailable = (knob.unavailable == 0).then_some(IntOrString::Int(1));
     changes(&patch).then_some(Write::Deployment(patch))
@@ -55,22 +58,25 @@ pub fn put_back(view: &DeploymentView, template: &Value, user: &KnobFields) -> W
     Write::Deployment(patch)
 }
 
-/// Gives every field back to the user. `paused` is what the Deployment is left with; `surge_zero` keeps
-/// `maxSurge` 0, because with two ReplicaSets the native controller would scale up though paused.
+/// Gives every field back to the user. `paused` is what the Deployment is left with; `at_rest` keeps the
+/// user's `maxSurge` away, because with two ReplicaSets the native controller would scale up though paused.
 #[must_use]
 pub fn give_back(
     view: &DeploymentView,
     user: &KnobFields,
     paused: bool,
-    surge_zero: bool,
+    at_rest: bool,
 ) -> Option<Write> {
     let mut patch = fields_patch(view, user, "give the fields back");
     patch.paused = (view.fields.paused != paused).then_some(paused);
-    let surge = if surge_zero { Some(IntOrString::Int(0)) } else { user.max_surge.clone() };
+    let kept = too_many(view);
+    let surge = if at_rest { Some(IntOrString::Int(kept)) } else { user.max_surge.clone() };
     if surge.is_some() && surge != view.fields.max_surge {
         patch.max_surge = surge;
     }
-    let unavailable = if surge_zero && user.max_unavailable == Some(IntOrString::Int(0)) {
+    // Both may not be 0.
+    let both = at_rest && kept == 0;
+    let unavailable = if both && user.max_unavailable.as_ref().is_some_and(is_zero) {
         Some(IntOrString::Int(1))
     } else {
         user.max_unavailable.clone()
@@ -80,6 +86,46 @@ pub fn give_back(
     }
     patch.drop_wanted = view.wanted.is_some();
     changes(&patch).then_some(Write::Deployment(patch))
+}
+
+/// The pods that are too many, as far as the surge allows them. Paused with less, the native controller would
+/// take them from the largest ReplicaSet.
+fn too_many(view: &DeploymentView) -> i32 {
+    read_knob(view).surge.min(view.total() - view.replicas).max(0)
+}
+
+/// What is remembered of a Deployment that `give_back` leaves at rest.
+#[must_use]
+pub fn left_at_rest(view: &DeploymentView, user: &KnobFields, rollout: &str) -> LetGo {
+    LetGo {
+        rollout: Some(rollout.to_owned()),
+        workload: Some(view.uid.clone()),
+        max_surge: user.max_surge.clone(),
+        max_unavailable: user.max_unavailable.clone(),
+        surge: Some(too_many(view)).filter(|kept| *kept > 0),
+    }
+}
+
+/// What is 0 of any number of pods.
+fn is_zero(value: &IntOrString) -> bool {
+    scaled(value, 100, true) == 0
+}
+
+/// The fields of a Deployment that was let go, with the user's own where they are still as it was left.
+#[must_use]
+pub fn remembered(view: &DeploymentView, left: &LetGo) -> KnobFields {
+    let mut out = view.fields.clone();
+    let surge = IntOrString::Int(left.surge.unwrap_or(0));
+    if left.workload.as_ref() != Some(&view.uid) || out.max_surge != Some(surge) {
+        return out;
+    }
+    out.max_surge.clone_from(&left.max_surge);
+    if left.max_unavailable.as_ref().is_some_and(is_zero)
+        && out.max_unavailable == Some(IntOrString::Int(1))
+    {
+        out.max_unavailable.clone_from(&left.max_unavailable);
+    }
+    out
 }
 
 /// A patch of `minReadySeconds` and the deadline to the user's own, where they differ.

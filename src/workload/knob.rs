@@ -18,7 +18,7 @@ use crate::api::KnobFields;
 pub enum Write {
     /// A patch of the Deployment.
     Deployment(KnobPatch),
-    /// The size of a ReplicaSet, by its `/scale`.
+    /// The size of a ReplicaSet.
     Scale {
         /// ReplicaSet.
         replica_set: String,
@@ -30,6 +30,12 @@ pub enum Write {
         from: i32,
         /// The size it gets.
         to: i32,
+        /// The Deployment's replicas, for the annotation by which the native controller tells a scale event:
+        /// one that is out of date, as on a ReplicaSet that had no pods when the user scaled, makes it
+        /// undo the size at once.
+        desired: i32,
+        /// The same with the surge.
+        max: i32,
     },
     /// A ReplicaSet's own `minReadySeconds`.
     MinReady {
@@ -195,8 +201,7 @@ pub fn move_to(view: &DeploymentView, aim: Aim<'_>, now: Timestamp) -> Motion {
     let k = aim.new_pods.clamp(0, n);
     let new = view.current();
     let count = new.map_or(0, |rs| rs.replicas);
-    let min_ready = aim.user.min_ready_seconds.unwrap_or(0);
-    let (available, wake) = new.map_or((0, None), |rs| rs.available_after(min_ready, now));
+    let (available, wake) = new.map_or((0, None), |rs| rs.available_after(min_ready(aim), now));
     if count > k && aim.exact {
         return go_back(view, aim, k, now);
     }
@@ -307,45 +312,103 @@ fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motio
         return wait("a rollback: the only pod cannot go back by itself", None);
     }
     let surplus = view.total() - n;
-    if k == 0 && new.replicas == 1 && surplus <= 0 {
+    let last = k == 0 && new.replicas == 1;
+    if last && (surplus <= 0 || (surplus == 1 && old.replicas == n)) {
         if let Some(rest) = super::deployment::rest(view, aim.user, false) {
             return Motion::Act(rest);
         }
         if !view.settled() {
             return wait("the Deployment controller", None);
         }
-        return Motion::Act(scale(new, 0));
+        return Motion::Act(scale(view, new, 0));
     }
     if let Some(leaving) = leave_rest(view) {
         return leaving;
     }
-    let knob = Knob { unavailable: k.max(1), surge: 0 };
+    let kept = k.max(1);
+    let (ready, wake) = old.available_after(min_ready(aim), now);
+    let next = if surplus <= 0 && old.replicas < n - kept {
+        Some((old, old.replicas + 1))
+    } else {
+        let all_ready = ready >= old.replicas;
+        let of_new = || all_ready.then(|| (new, (new.replicas - surplus).max(kept)));
+        unready_between(view, aim, surplus, now).or_else(of_new)
+    };
+    let left = surplus + next.map_or(0, |(rs, to)| (to - rs.replicas).min(0));
+    let knob = knob_back(view, aim, (kept, left), now);
     if view.fields.paused || read_knob(view) != knob {
         return Motion::Act(Write::Deployment(turn(view, knob, n)));
     }
     if !view.settled() {
         return wait("the Deployment controller", None);
     }
-    if surplus <= 0 && old.replicas < n - knob.unavailable {
-        return Motion::Act(scale(old, old.replicas + 1));
+    match next {
+        Some((rs, to)) => Motion::Act(scale(view, rs, to)),
+        None => {
+            let reason = format!("{ready} of {} stable pods are ready again", old.replicas);
+            Motion::Wait { reason, wake }
+        }
     }
-    let min_ready = aim.user.min_ready_seconds.unwrap_or(0);
-    let (ready, wake) = old.available_after(min_ready, now);
-    if ready < old.replicas {
-        let reason = format!("{ready} of {} stable pods are ready again", old.replicas);
-        return Motion::Wait { reason, wake };
+}
+
+fn min_ready(aim: Aim<'_>) -> i32 {
+    aim.user.min_ready_seconds.unwrap_or(0)
+}
+
+/// The knob on the way back, with at least `kept` new pods; `left` pods are too many after the next one has
+/// gone, or while nothing can go.
+///
+/// `maxUnavailable` is never more than the user's own budget and the new pods that serve: the native
+/// controller would take stable pods for new ones that are not ready. What is too many is the surge, as far
+/// as the budget needs it: a pause, as a third version brings one, takes what is beyond the surge from the
+/// largest ReplicaSet.
+fn knob_back(
+    view: &DeploymentView,
+    aim: Aim<'_>,
+    (kept, left): (i32, i32),
+    now: Timestamp,
+) -> Knob {
+    let serve = |rs: &ReplicaSetView| rs.available_after(min_ready(aim), now).0;
+    let away = budget(aim.user, view.replicas).1;
+    let surplus = view.total() - view.replicas;
+    let spare = view.active().map(serve).sum::<i32>() - (view.replicas - away);
+    let surge = (surplus - spare).clamp(0, left.max(0));
+    let allowed = kept.min(away + view.current().map_or(0, serve));
+    match (allowed, surge) {
+        // Both may not be 0. A surge beyond what is left would bring back what is taken: then it is one pod
+        // away, which the native controller takes from none that serves while new ones do not.
+        (..=0, 0) if left > 0 => Knob { unavailable: 0, surge: 1 },
+        (_, 0) => Knob { unavailable: allowed.max(1), surge },
+        _ => Knob { unavailable: allowed.max(0), surge },
     }
-    Motion::Act(scale(new, (new.replicas - surplus).max(knob.unavailable)))
+}
+
+/// Of the pods that are too many, those of a version in between that serve nobody go first: a new pod in
+/// their place would be one that serves.
+fn unready_between<'v>(
+    view: &'v DeploymentView,
+    aim: Aim<'_>,
+    surplus: i32,
+    now: Timestamp,
+) -> Option<(&'v ReplicaSetView, i32)> {
+    let mut between =
+        view.active().filter(|rs| rs.hash != aim.stable && rs.template_hash != view.template_hash);
+    between.find_map(|rs| {
+        let unready = rs.replicas - rs.available_after(min_ready(aim), now).0;
+        (unready > 0 && surplus > 0).then(|| (rs, rs.replicas - unready.min(surplus)))
+    })
 }
 
 /// A decided size of a ReplicaSet.
 #[must_use]
-pub fn scale(rs: &ReplicaSetView, to: i32) -> Write {
+pub fn scale(view: &DeploymentView, rs: &ReplicaSetView, to: i32) -> Write {
     Write::Scale {
         replica_set: rs.name.clone(),
         uid: rs.uid.clone(),
         resource_version: rs.resource_version.clone(),
         from: rs.replicas,
         to,
+        desired: view.replicas,
+        max: view.replicas + read_knob(view).surge,
     }
 }

@@ -18,4 +18,4 @@ pub const NEVER_LATE_SECONDS: i32 = 2_147_483_647;
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,252 +1,18 @@
 //! The knob against a small model of the native Deployment controller, and its tables.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use serde_json::{Value, json};
 
 use super::deployment::{give_back, put_back, read_wanted, rest};
 use super::knob::{Aim, Knob, KnobState, knob_value, move_to, next_knob};
-use super::view::{budget, scaled, template_hash};
-use super::{
-    DeploymentView, KnobPatch, Motion, NEVER_READY_SECONDS, PodView, ReplicaSetView, Write,
-};
+use super::view::{budget, scaled};
+use super::{Motion, NEVER_READY_SECONDS};
 use crate::api::KnobFields;
+use native::{Native, template, user};
 
-const START: Timestamp = Timestamp::constant(1_767_225_600, 0);
-
-fn template(version: &str) -> Value {
-    json!({"metadata": {"labels": {"app": "web"}}, "spec": {"image": version}})
-}
-
-fn user(surge: IntOrString, unavailable: IntOrString, min_ready: Option<i32>) -> KnobFields {
-    KnobFields {
-        min_ready_seconds: min_ready,
-        progress_deadline_seconds: Some(600),
-        type_: Some("RollingUpdate".into()),
-        max_surge: Some(surge),
-        max_unavailable: Some(unavailable),
-        paused: false,
-    }
-}
-
-/// A ReplicaSet and since when its pods are ready.
-#[derive(Clone, Debug)]
-struct Set {
-    version: &'static str,
-    size: i32,
-    min_ready: i32,
-    pods: Vec<Option<Timestamp>>,
-    /// As its status says, which is behind.
-    status: (i32, i32),
-}
-
-/// The native controllers, one event at a time. Nothing in it knows the knob.
-#[derive(Clone, Debug)]
-struct Native {
-    n: i32,
-    now: Timestamp,
-    version: &'static str,
-    fields: KnobFields,
-    generation: i64,
-    observed: i64,
-    /// Oldest first.
-    sets: Vec<Set>,
-    writes: usize,
-}
-
-impl Native {
-    /// All of v1 and ready for long, v2 held.
-    fn held(n: i32, fields: &KnobFields) -> Self {
-        let ready = START - SignedDuration::from_hours(1);
-        let pods = vec![Some(ready); usize::try_from(n).unwrap()];
-        let min_ready = fields.min_ready_seconds.unwrap_or(0);
-        let sets = vec![Set { version: "v1", size: n, min_ready, pods, status: (n, n) }];
-        let fields = KnobFields { paused: true, ..fields.clone() };
-        Self { n, now: START, version: "v2", fields, generation: 2, observed: 2, sets, writes: 0 }
-    }
-
-    fn size(&self, version: &str) -> i32 {
-        self.sets.iter().filter(|s| s.version == version).map(|s| s.size).sum()
-    }
-
-    fn total(&self) -> i32 {
-        self.sets.iter().map(|s| s.size).sum()
-    }
-
-    /// Pods that are available by the user's own `minReadySeconds`.
-    fn available(&self, min_ready: i32) -> i32 {
-        let span = SignedDuration::from_secs(i64::from(min_ready));
-        let pods = self.sets.iter().flat_map(|s| &s.pods).flatten();
-        i32::try_from(pods.filter(|at| **at + span <= self.now).count()).unwrap()
-    }
-
-    /// One sync of the Deployment controller.
-    fn sync(&mut self) {
-        self.observed = self.generation;
-        let surge = scaled(self.fields.max_surge.as_ref().unwrap(), self.n, true);
-        let unavailable = scaled(self.fields.max_unavailable.as_ref().unwrap(), self.n, false);
-        let min_ready = self.fields.min_ready_seconds.unwrap_or(0);
-        let most = self.n + surge;
-        if let Some(new) = self.sets.iter_mut().find(|s| s.version == self.version) {
-            new.min_ready = min_ready;
-        }
-        if self.fields.paused {
-            return self.sync_paused(most);
-        }
-        if !self.sets.iter().any(|s| s.version == self.version) {
-            let size = (most - self.total()).clamp(0, self.n);
-            let version = self.version;
-            self.sets.push(Set { version, size, min_ready, pods: vec![], status: (0, 0) });
-            return;
-        }
-        let total = self.total();
-        let n = self.n;
-        let new = self.sets.iter_mut().find(|s| s.version == self.version).unwrap();
-        let size = if new.size > n { n } else { new.size + (most - total).clamp(0, n - new.size) };
-        if size != new.size {
-            new.size = size;
-            return;
-        }
-        let unready = new.size - new.status.1;
-        let spare = total - (n - unavailable) - unready;
-        if spare > 0 {
-            self.shrink_old(spare, n - unavailable);
-        }
-    }
-
-    /// Old pods that are not available first, then as many as the available ones allow.
-    fn shrink_old(&mut self, spare: i32, least: i32) {
-        let mut left = spare;
-        for set in self.sets.iter_mut().filter(|s| s.version != self.version && s.size > 0) {
-            let by = (set.size - set.status.1).min(left);
-            if by < 0 {
-                return;
-            }
-            set.size -= by;
-            left -= by;
-        }
-        let available: i32 = self.sets.iter().map(|s| s.status.1).sum();
-        let mut left = available - least;
-        for set in self.sets.iter_mut().filter(|s| s.version != self.version) {
-            let by = set.size.min(left.max(0));
-            set.size -= by;
-            left -= by;
-        }
-    }
-
-    /// While paused the sizes are made to add up, at the largest.
-    fn sync_paused(&mut self, most: i32) {
-        let n = self.n;
-        let difference = most - self.total();
-        let mut active: Vec<&mut Set> = self.sets.iter_mut().filter(|s| s.size > 0).collect();
-        match active.as_mut_slice() {
-            [] => {}
-            [only] => only.size = n,
-            several => {
-                let largest = several.iter_mut().max_by_key(|s| s.size).unwrap();
-                largest.size = (largest.size + difference).max(0);
-            }
-        }
-    }
-
-    /// One sync of a ReplicaSet: its pods and its status. Pods that are not ready go first.
-    fn sync_set(&mut self, index: usize) {
-        let now = self.now;
-        let Some(set) = self.sets.get_mut(index) else { return };
-        let span = SignedDuration::from_secs(i64::from(set.min_ready));
-        set.pods.sort_by_key(|p| p.is_none());
-        set.pods.resize(usize::try_from(set.size).unwrap(), None);
-        let ready = set.pods.iter().flatten().filter(|at| **at + span <= now).count();
-        set.status = (set.size, i32::try_from(ready).unwrap());
-    }
-
-    /// One pod gets ready.
-    fn ready_one(&mut self, pick: usize) {
-        let now = self.now;
-        let waiting: Vec<&mut Option<Timestamp>> =
-            self.sets.iter_mut().flat_map(|s| &mut s.pods).filter(|p| p.is_none()).collect();
-        let count = waiting.len();
-        if let Some(pod) = waiting.into_iter().nth(pick % count.max(1)) {
-            *pod = Some(now);
-        }
-    }
-
-    fn view(&self) -> DeploymentView {
-        let sets = self.sets.iter().map(|s| ReplicaSetView {
-            name: format!("web-{}", s.version),
-            uid: s.version.into(),
-            resource_version: "1".into(),
-            hash: s.version.into(),
-            revision: 1,
-            replicas: s.size,
-            min_ready_seconds: s.min_ready,
-            status_replicas: s.status.0,
-            available: s.status.1,
-            template: template(s.version),
-            template_hash: template_hash(&template(s.version)),
-            pods: s
-                .pods
-                .iter()
-                .enumerate()
-                .map(|(i, at)| PodView { name: i.to_string(), ready_since: *at, problem: None })
-                .collect(),
-        });
-        DeploymentView {
-            name: "web".into(),
-            uid: "u".into(),
-            resource_version: "1".into(),
-            generation: self.generation,
-            observed_generation: self.observed,
-            replicas: self.n,
-            fields: self.fields.clone(),
-            template: template(self.version),
-            template_hash: template_hash(&template(self.version)),
-            wanted: None,
-            selector: [("app".to_owned(), "web".to_owned())].into(),
-            replica_sets: sets.collect(),
-            deleting: false,
-            owned: None,
-        }
-    }
-
-    fn write(&mut self, write: &Write) {
-        self.writes += 1;
-        match write {
-            Write::Deployment(patch) => {
-                self.generation += 1;
-                apply(&mut self.fields, patch);
-                if let Some(template) = &patch.template {
-                    self.version = if template["spec"]["image"] == "v1" { "v1" } else { "v2" };
-                }
-            }
-            Write::Scale { uid, from, to, .. } => {
-                let set = self.sets.iter_mut().find(|s| s.version == uid).unwrap();
-                assert_eq!(set.size, *from);
-                set.size = *to;
-            }
-            Write::MinReady { uid, seconds, .. } => {
-                self.sets.iter_mut().find(|s| s.version == uid).unwrap().min_ready = *seconds;
-            }
-        }
-        let zero = |v: &Option<IntOrString>| *v == Some(IntOrString::Int(0));
-        let both = zero(&self.fields.max_surge) && zero(&self.fields.max_unavailable);
-        assert!(!both, "the API server refuses both at 0");
-    }
-}
-
-fn apply(fields: &mut KnobFields, patch: &KnobPatch) {
-    fields.paused = patch.paused.unwrap_or(fields.paused);
-    if let Some(seconds) = patch.min_ready_seconds {
-        fields.min_ready_seconds = seconds;
-    }
-    if let Some(seconds) = patch.progress_deadline_seconds {
-        fields.progress_deadline_seconds = seconds;
-    }
-    fields.max_surge = patch.max_surge.clone().or(fields.max_surge.take());
-    fields.max_unavailable = patch.max_unavailable.clone().or(fields.max_unavailable.take());
-}
+pub(crate) mod native;
 
 /// What a random order of events is picked by.
 struct Dice(u64);
@@ -266,31 +32,103 @@ struct Bounds {
     most_new: i32,
 }
 
+/// One event, whichever comes. True when the move has arrived.
+fn event(native: &mut Native, aim: Aim<'_>, bounds: &Bounds, dice: &mut Dice) -> bool {
+    match dice.roll(7) {
+        0 => native.sync(),
+        1 | 2 => {
+            let index = dice.roll(native.sets.len());
+            native.sync_set(index);
+        }
+        3 => native.ready_one(dice.roll(100)),
+        4 => native.now += SignedDuration::from_secs(1),
+        _ => match move_to(&native.view(), aim, native.now) {
+            Motion::Arrived => return true,
+            Motion::Act(write) => native.write(&write),
+            Motion::Wait { .. } => {}
+        },
+    }
+    let available = native.available(aim.user.min_ready_seconds.unwrap_or(0));
+    assert!(available >= bounds.least_available, "{available}: {native:?}");
+    assert!(native.total() <= bounds.most_pods, "{native:?}");
+    assert!(native.size("v2") <= bounds.most_new, "{native:?}");
+    false
+}
+
 /// Plays events in a random order until the move has arrived. Returns the Deployment writes.
 fn play(native: &mut Native, aim: Aim<'_>, bounds: &Bounds, dice: &mut Dice) -> usize {
-    let min_ready = aim.user.min_ready_seconds.unwrap_or(0);
     let before = native.writes;
-    for turn in 0..20_000 {
-        match dice.roll(7) {
-            0 => native.sync(),
-            1 | 2 => {
-                let index = dice.roll(native.sets.len());
-                native.sync_set(index);
-            }
-            3 => native.ready_one(dice.roll(100)),
-            4 => native.now += SignedDuration::from_secs(1),
-            _ => match move_to(&native.view(), aim, native.now) {
-                Motion::Arrived => return native.writes - before,
-                Motion::Act(write) => native.write(&write),
-                Motion::Wait { .. } => {}
-            },
+    for _ in 0..20_000 {
+        if event(native, aim, bounds, dice) {
+            return native.writes - before;
         }
-        let available = native.available(min_ready);
-        assert!(available >= bounds.least_available, "turn {turn}: {available}: {native:?}");
-        assert!(native.total() <= bounds.most_pods, "turn {turn}: {native:?}");
-        assert!(native.size("v2") <= bounds.most_new, "turn {turn}: {native:?}");
     }
     panic!("does not arrive: {:?} {native:?}", move_to(&native.view(), aim, native.now));
+}
+
+/// A step of so many per cent, back as well as forth.
+fn share_of(share: i32, n: i32, user: &KnobFields) -> Aim<'_> {
+    let new_pods = (share * n + 99) / 100;
+    Aim { new_pods, exact: true, user, stable: "v1", tolerated: 0 }
+}
+
+/// A workload after so many events on the way to `aim`, with what must hold from there on.
+fn on_the_way(aim: Aim<'_>, n: i32, events: usize, seed: u64) -> (Native, Bounds, Dice) {
+    let (surge, unavailable) = budget(aim.user, n);
+    let bounds =
+        Bounds { least_available: n - unavailable, most_pods: n + surge.max(1), most_new: n };
+    let (mut native, mut dice) = (Native::held(n, aim.user), Dice(seed));
+    for _ in 0..events {
+        event(&mut native, aim, &bounds, &mut dice);
+    }
+    (native, bounds, dice)
+}
+
+/// Lets the controller write until it waits, then pauses as the policy does for a third version, or lets go.
+fn pause_where_it_waits(mut native: Native, aim: Aim<'_>, least: i32) -> Result<(), TestCaseError> {
+    for _ in 0..200 {
+        settle(&mut native);
+        let Motion::Act(write) = move_to(&native.view(), aim, native.now) else {
+            let mut let_go = native.clone();
+            let two = let_go.view().active().count() > 1;
+            if let Some(write) = give_back(&let_go.view(), aim.user, true, two) {
+                let_go.write(&write);
+            }
+            let mut paused = native.clone();
+            paused.fields.paused = true;
+            for mut after in [paused, let_go] {
+                settle(&mut after);
+                let available = after.available(aim.user.min_ready_seconds.unwrap_or(0));
+                prop_assert!(available >= least, "{available}: {native:?} became {after:?}");
+            }
+            return Ok(());
+        };
+        native.write(&write);
+    }
+    Err(TestCaseError::fail(format!("writes without end: {native:?}")))
+}
+
+#[test]
+fn a_third_version_while_pods_that_never_got_ready_go_back_takes_no_stable_pod() {
+    let user = user(IntOrString::Int(2), IntOrString::Int(2), None);
+    let mut native = Native::held(8, &user);
+    let mut aim = Aim { new_pods: 8, exact: true, user: &user, stable: "v1", tolerated: 0 };
+    let write = |native: &mut Native, aim: Aim<'_>| {
+        let made = move_to(&native.view(), aim, native.now);
+        if let Motion::Act(write) = &made {
+            native.write(write);
+            settle(native);
+        }
+        matches!(made, Motion::Act(_))
+    };
+    while write(&mut native, aim) {}
+    assert_eq!((native.size("v2"), native.size("v1")), (4, 6));
+    aim.new_pods = 3;
+    for _ in 0..10 {
+        write(&mut native, aim);
+    }
+    assert_eq!((native.size("v2"), native.size("v1")), (3, 6));
+    pause_where_it_waits(native, aim, 6).unwrap();
 }
 
 /// Everything happens that can happen without us; sizes must stay.
@@ -373,6 +211,42 @@ proptest! {
         }
         prop_assert_eq!(&native.fields, &user);
         prop_assert_eq!(give_back(&native.view(), &user, user.paused, false), None);
+    }
+
+    #[test]
+    fn a_move_that_is_turned_back_half_way_takes_no_stable_pod_beyond_the_users_budget(
+        (n, user) in world(),
+        to in 1..=100_i32,
+        back in 1..=100_i32,
+        events in 1..60_usize,
+        seed in any::<u64>(),
+    ) {
+        let aim = |share: i32| share_of(share, n, &user);
+        let (mut native, bounds, mut dice) = on_the_way(aim(to), n, events, seed);
+        if n > 1 {
+            play(&mut native, aim(back), &bounds, &mut dice);
+            prop_assert_eq!(native.size("v2"), aim(back).new_pods);
+            prop_assert_eq!(native.total(), n);
+        }
+    }
+
+    #[test]
+    fn a_pause_while_a_move_waits_takes_no_stable_pod_beyond_the_users_budget(
+        (n, user) in world(),
+        to in 1..=100_i32,
+        back in 1..=100_i32,
+        events in 1..60_usize,
+        later in 0..60_usize,
+        seed in any::<u64>(),
+    ) {
+        let aim = |share: i32| share_of(share, n, &user);
+        let (mut native, bounds, mut dice) = on_the_way(aim(to), n, events, seed);
+        if n > 1 {
+            for _ in 0..later {
+                event(&mut native, aim(back), &bounds, &mut dice);
+            }
+            pause_where_it_waits(native, aim(back), bounds.least_available)?;
+        }
     }
 
     #[test]

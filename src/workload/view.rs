@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{NEVER_READY_SECONDS, POD_TEMPLATE_HASH};
-use crate::api::KnobFields;
+use crate::api::{FIELD_MANAGER, KnobFields};
 
 /// A Deployment with its ReplicaSets and their pods.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,8 @@ pub struct ReplicaSetView {
 pub struct PodView {
     /// Name.
     pub name: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
     /// Since when it is ready; absent when it is not.
     pub ready_since: Option<Timestamp>,
     /// Why a container does not run, for example `ErrImagePull`.
@@ -236,4 +238,15 @@ impl ReplicaSetView {
     pub fn problem(&self) -> Option<&str> {
         self.pods.iter().find_map(|p| p.problem.as_deref())
     }
+}
+
+/// Our entry of an object's `managedFields`: its place and when it was written last.
+pub(crate) fn owned(value: &Value) -> Option<(usize, Timestamp)> {
+    let all = value.pointer("/metadata/managedFields")?.as_array()?;
+    let index = all.iter().position(|m| {
+        m.get("manager").and_then(Value::as_str) == Some(FIELD_MANAGER)
+            && m.get("subresource").is_none()
+    })?;
+    let at = all.get(index)?.get("time").and_then(Value::as_str)?.parse().ok()?;
+    Some((index, at))
 }
