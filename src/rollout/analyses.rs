@@ -1,45 +1,93 @@
 //! The analysis runs of a release: started, read, ended. What a verdict does is decided here; how it
 //! comes about is the business of `analysis`.
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
 use super::types::{Action, Who};
-use super::{Draft, back, machine, status, steps};
+use super::{Draft, back, lines, machine, status, steps};
 use crate::analysis::{NamedTemplate, ReleaseContext, Verdict, build_run, flatten, verdict};
 use crate::api::AnalysisRun;
-use crate::api::analysis_run::RunRelease;
+use crate::api::analysis_run::{RunRelease, TtlStrategy};
 use crate::api::rollout::OnInconclusive;
 use crate::api::status::{StepState, VerdictStatus};
 use crate::spec::{self, AnalysisStanza, StepPlan};
 use crate::workload::DeploymentView;
 
-/// The scope of a background run.
+/// The scope of a background run; that of one with a name has it behind a slash.
 const BACKGROUND: &str = "Background";
 
-/// Starts and reads the background analysis. True when it has decided something that ends this pass.
+/// A background analysis that has passed begins again after this time.
+const AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// Seconds that runs are kept: in the background and of steps those that passed, and all others.
+/// Those in the background come again and again.
+const KEPT: (i32, i32, i32) = (3_600, 86_400, 7 * 86_400);
+
+/// Starts and reads the background analyses. True when one has decided something that ends this
+/// pass.
 pub(crate) fn background(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
-    let Some(stanza) = &plan.background else { return false };
     let release = d.released();
     let flows = release.step > 0 || release.state >= StepState::StepMetricsAnalysis;
     if !flows {
         return false;
     }
-    let name = format!("{}-{}-bg-{}", d.s.name(), release.id, release.attempt);
-    if release.overruled.contains(&name) {
-        return false;
-    }
-    match answer(d, &name, BACKGROUND, stanza, view) {
-        Some(Verdict::Fail { reason }) => {
-            steps::on_failure(d, plan, view, "AnalysisFailed", &format!("background: {reason}"));
-            true
+    let mut waits = false;
+    for stanza in plan.background.iter().filter(|stanza| stanza.starting_step <= release.step) {
+        let (name, scope) = round(d, stanza);
+        if d.released().overruled.contains(&name) {
+            continue;
         }
-        Some(Verdict::Inconclusive { reason }) => {
-            inconclusive(d, plan, view, &format!("background: {reason}"))
+        let about = stanza.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        match answer(d, &name, &scope, stanza, view) {
+            Some(Verdict::Fail { reason }) => {
+                let text = format!("background{about}: {reason}");
+                steps::on_failure(d, plan, view, "AnalysisFailed", &text);
+                return true;
+            }
+            Some(Verdict::Inconclusive { reason }) => {
+                if inconclusive(d, plan, view, &format!("background{about}: {reason}")) {
+                    return true;
+                }
+            }
+            Some(Verdict::Pass | Verdict::Continue { .. }) => {}
+            None => waits |= d.waiting.is_some(),
         }
-        Some(Verdict::Pass | Verdict::Continue { .. }) => false,
-        None => d.waiting.is_some(),
     }
+    waits
+}
+
+/// The name and the scope of the run that a background analysis is at: the next one when the last
+/// has passed, so that the release is watched to its end.
+fn round(d: &mut Draft<'_>, stanza: &AnalysisStanza) -> (String, String) {
+    let release = d.released();
+    let (scope, own) = match &stanza.name {
+        Some(name) => (format!("{BACKGROUND}/{name}"), format!("-{name}")),
+        None => (BACKGROUND.to_owned(), String::new()),
+    };
+    let first = format!("{}-{}-bg{own}-{}", d.s.name(), release.id, release.attempt);
+    let of_this = |v: &VerdictStatus| v.scope == scope && v.run.starts_with(&first);
+    let entry = d.status.verdicts.iter().find(|v| of_this(v));
+    let current = entry.map_or_else(|| first.clone(), |entry| entry.run.clone());
+    let run = d.s.runs.get(&current);
+    let passed = match run {
+        Some(run) => verdict(run) == Verdict::Pass,
+        None => entry.is_some_and(|entry| entry.phase == "Successful"),
+    };
+    if !passed {
+        return (current, scope);
+    }
+    let ended = run.and_then(|run| run.status.as_ref()?.completed_at.as_ref()).map(|at| at.0);
+    let again = ended.and_then(|ended| ended.saturating_add(AGAIN_AFTER).ok());
+    if let Some(again) = again.filter(|again| d.now < *again) {
+        d.wake_at(Some(again));
+        return (current, scope);
+    }
+    let rounds = current.strip_prefix(&format!("{first}-")).and_then(|n| n.parse::<u32>().ok());
+    let next = format!("{first}-{}", rounds.unwrap_or(1).saturating_add(1));
+    d.status.verdicts.retain(|v| v.run != current);
+    (next, scope)
 }
 
 /// Starts and reads the step's analysis. True when the step may go on.
@@ -102,7 +150,7 @@ fn told(d: &Draft<'_>, name: &str) -> String {
 }
 
 /// The verdict of the run of this name, which is started when it does not exist. `None`: not yet.
-fn answer(
+pub(crate) fn answer(
     d: &mut Draft<'_>,
     name: &str,
     scope: &str,
@@ -110,7 +158,8 @@ fn answer(
     view: &DeploymentView,
 ) -> Option<Verdict> {
     let Some(run) = d.s.runs.get(name) else {
-        match build(d, name, scope, stanza, view) {
+        let lines = d.spec().map_or(1, |plan| lines::count(d, &plan));
+        match build(d, name, scope, stanza, view, lines) {
             Ok(run) => {
                 status::clear(d, status::ANALYSIS);
                 d.event("AnalysisStarted", format!("AnalysisRun {name}"));
@@ -148,6 +197,7 @@ fn build(
     scope: &str,
     stanza: &AnalysisStanza,
     view: &DeploymentView,
+    lines: i32,
 ) -> Result<AnalysisRun, String> {
     let release = d.released();
     let canary = view.current().map(|rs| rs.hash.clone()).unwrap_or_default();
@@ -163,6 +213,7 @@ fn build(
         scope: scope.to_owned(),
         stable: Some(release.stable.clone()),
         canary: Some(canary.clone()),
+        ..RunRelease::default()
     };
     let context = ReleaseContext {
         stable: &release.stable,
@@ -178,17 +229,29 @@ fn build(
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
-    build_run(name, d.s.namespace(), Some(owner), &named, stanza, &context)
-        .map_err(|e| e.to_string())
+    let mut run = build_run(name, d.s.namespace(), Some(owner), &named, stanza, &context)
+        .map_err(|e| e.to_string())?;
+    run.spec.ttl_strategy = Some(TtlStrategy {
+        seconds_after_success: Some(if scope.starts_with(BACKGROUND) { KEPT.0 } else { KEPT.1 }),
+        seconds_after_completion: Some(KEPT.2),
+        seconds_after_failure: None,
+    });
+    lines::join(d, lines, &mut run);
+    Ok(run)
 }
 
 /// What an analysis that cannot tell does. True when it ends this pass.
-fn inconclusive(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, text: &str) -> bool {
+pub(crate) fn inconclusive(
+    d: &mut Draft<'_>,
+    plan: &spec::Plan,
+    view: &DeploymentView,
+    text: &str,
+) -> bool {
     match plan.on_inconclusive {
         OnInconclusive::Continue => false,
         OnInconclusive::Rollback => {
             back::start(d, "AnalysisInconclusive", text, true);
-            back::run(d, plan, view);
+            back::run(d, view);
             true
         }
         OnInconclusive::Pause => {
@@ -211,7 +274,7 @@ pub(crate) fn end_all(d: &mut Draft<'_>) {
 
 /// Ends the runs of steps.
 pub(crate) fn end_step(d: &mut Draft<'_>) {
-    end(d, |scope| scope != BACKGROUND);
+    end(d, |scope| !scope.starts_with(BACKGROUND));
 }
 
 fn end(d: &mut Draft<'_>, which: impl Fn(&str) -> bool) {

@@ -2,11 +2,11 @@
 //! template is written and the native controller rolls back with the user's own strategy.
 
 use super::types::Who;
-use super::{Draft, analyses, finish, traffic};
+use super::{Draft, analyses, finish, hooks, traffic};
 use crate::api::common::Time;
+use crate::api::rollout::HookPoint;
 use crate::api::status::{Phase, Rejected, ReleaseStatus, Stage};
-use crate::spec;
-use crate::workload::{DeploymentView, deployment};
+use crate::workload::{DeploymentView, NEVER_READY_SECONDS, Write, deployment};
 
 /// True when the Deployment's template is the stable one.
 pub(crate) fn is_stable(view: &DeploymentView, release: &ReleaseStatus) -> bool {
@@ -31,7 +31,9 @@ pub(crate) fn start(d: &mut Draft<'_>, reason: &'static str, text: &str, reject:
     r.cause_reason = Some(reason.to_owned());
     r.since = Some(now);
     r.held = None;
+    r.hook = None;
     d.warn("RollingBack", format!("release {}: {text}", release.id));
+    hooks::announce(d, HookPoint::OnRollback);
 }
 
 /// No more traffic to the new version, its pods stay.
@@ -50,6 +52,8 @@ pub(crate) fn isolate(d: &mut Draft<'_>, reason: &'static str, text: &str) {
     r.cause = Some(text.to_owned());
     r.cause_reason = Some(reason.to_owned());
     r.since = Some(now);
+    r.hook = None;
+    hooks::announce(d, HookPoint::OnRollback);
     d.wake_in(jiff::SignedDuration::ZERO);
 }
 
@@ -61,7 +65,38 @@ pub(crate) fn carried_percent(view: &DeploymentView, release: &ReleaseStatus, re
     (100 * ready / enough).clamp(0, 100)
 }
 
-pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
+/// Of several old ReplicaSets the native controller takes first, and oldest first, what does not count as
+/// available, and means broken pods by that. So none of them may be under our own maximum any more when it
+/// is let in. True when each counts its pods as the user's `minReadySeconds` says.
+pub(crate) fn counted(d: &mut Draft<'_>, view: &DeploymentView, min_ready: i32) -> bool {
+    let old = || view.active().filter(|rs| rs.template_hash != view.template_hash);
+    if old().count() < 2 {
+        return true;
+    }
+    for rs in old() {
+        if rs.min_ready_seconds == NEVER_READY_SECONDS {
+            let write = Write::MinReady {
+                replica_set: rs.name.clone(),
+                uid: rs.uid.clone(),
+                resource_version: rs.resource_version.clone(),
+                seconds: min_ready,
+            };
+            d.write(view, write);
+            d.wait(Who::Pods, "old pods to count as available again");
+            return false;
+        }
+        let (ready, wake) = rs.available_after(min_ready, d.now);
+        d.wake_at(wake);
+        if rs.available < ready {
+            d.wait(Who::Pods, "old pods to count as available again");
+            return false;
+        }
+    }
+    true
+}
+
+/// Needs no plan: an edit that made the spec invalid does not stop the way back.
+pub(crate) fn run(d: &mut Draft<'_>, view: &DeploymentView) {
     let release = d.released();
     let Some(stable) = view.by_hash(&release.stable) else {
         return d.wait(
@@ -78,7 +113,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     let (ready, wake) = stable.available_after(min_ready, d.now);
     d.wake_at(wake);
     let carried = carried_percent(view, &release, ready);
-    if !traffic::back(d, plan, view, carried) {
+    if !traffic::back(d, view, carried) {
         return;
     }
     if !is_stable(view, &release) {
@@ -96,7 +131,11 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     let home = view.settled() && others == 0 && ready >= n && stable.replicas == n;
     // The user's own pause from before the release comes back when every pod is.
     let paused = home && release.originals.paused;
-    if let Some(write) = deployment::give_back(view, &release.originals, paused, false) {
+    let resume = deployment::give_back(view, &release.originals, paused, false);
+    if resume.is_some() && !counted(d, view, min_ready) {
+        return;
+    }
+    if let Some(write) = resume {
         d.write(view, write);
         return d.wait(Who::Pods, "the native controller to roll back");
     }

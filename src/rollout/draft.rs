@@ -3,14 +3,17 @@
 use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
+use super::hook_call::HookCall;
 use super::snapshot::Snapshot;
 use super::status;
-use super::types::{Action, EventNote, Plan, Urgency, WaitingOn, Who};
-use super::{let_go, machine};
+use super::types::{Action, Disowned, EventNote, Plan, Urgency, WaitingOn, Who};
+use super::{calibration, hooks, let_go, machine};
 use crate::api::common::Time;
 use crate::api::status::{ReleaseStatus, RolloutStatus, STATUS_SCHEMA, StepState};
 use crate::spec::{self, SpecError};
+use crate::workload::view::owned;
 use crate::workload::{DeploymentView, Write};
 
 /// What follows from a snapshot and the time. Total: it never fails and never panics; what is wrong
@@ -19,6 +22,7 @@ use crate::workload::{DeploymentView, Write};
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let mut draft = Draft::new(snapshot, now);
     machine::run(&mut draft);
+    calibration::describe(&mut draft);
     draft.finish()
 }
 
@@ -34,6 +38,8 @@ pub(crate) struct Draft<'a> {
     /// After the status is written: what it announces.
     pub(crate) after: Vec<Action>,
     pub(crate) events: Vec<EventNote>,
+    /// Calls of hooks, after everything else.
+    pub(crate) calls: Vec<HookCall>,
     pub(crate) wake: Option<Timestamp>,
     pub(crate) waiting: Option<WaitingOn>,
     /// A person's wish was read, so the status must be written.
@@ -51,6 +57,7 @@ impl<'a> Draft<'a> {
             before: Vec::new(),
             after: Vec::new(),
             events: Vec::new(),
+            calls: Vec::new(),
             wake: None,
             waiting: None,
             consumed: false,
@@ -60,22 +67,52 @@ impl<'a> Draft<'a> {
     /// A second after the last write to the workload our entry is taken out of its `managedFields`: at
     /// once would double the writes of a release that runs through.
     fn disown(&mut self) {
-        let Some(view) = &self.s.workload else { return };
-        let Some((index, at)) = view.owned else { return };
-        if self.after.iter().any(|a| matches!(a, Action::Workload { .. })) {
+        if let Some(view) = &self.s.workload
+            && let Some((index, at)) = view.owned
+            && !self.writes()
+            && self.is_due(at)
+        {
+            self.after.push(Action::Disown {
+                kind: Disowned::Deployment,
+                uid: view.uid.clone(),
+                resource_version: view.resource_version.clone(),
+                name: view.name.clone(),
+                index,
+            });
+        }
+        // Services and routes are written at each step, and the user's again when the release is over.
+        if self.status.release.is_some() {
             return;
         }
-        // Stamps are whole seconds, rounded down.
-        let due = at.saturating_add(SignedDuration::from_secs(2)).unwrap_or(self.now);
-        if self.now < due {
-            return self.wake_at(Some(due));
+        let snapshot = self.s;
+        for object in snapshot.services.values().chain(snapshot.routes.values()) {
+            let Some((index, at)) = owned(object) else { continue };
+            if !self.is_due(at) {
+                continue;
+            }
+            let text = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let kind = match text("/kind") {
+                "HTTPRoute" => Disowned::HttpRoute,
+                "GRPCRoute" => Disowned::GrpcRoute,
+                _ => Disowned::Service,
+            };
+            self.after.push(Action::Disown {
+                kind,
+                uid: text("/metadata/uid").to_owned(),
+                resource_version: text("/metadata/resourceVersion").to_owned(),
+                name: text("/metadata/name").to_owned(),
+                index,
+            });
         }
-        self.after.push(Action::Disown {
-            uid: view.uid.clone(),
-            resource_version: view.resource_version.clone(),
-            name: view.name.clone(),
-            index,
-        });
+    }
+
+    /// Two seconds have passed; else they are waited for. Stamps are whole seconds, rounded down.
+    fn is_due(&mut self, written_at: Timestamp) -> bool {
+        let due = written_at.saturating_add(SignedDuration::from_secs(2)).unwrap_or(self.now);
+        if self.now < due {
+            self.wake_at(Some(due));
+        }
+        self.now >= due
     }
 
     fn finish(mut self) -> Plan {
@@ -88,6 +125,7 @@ impl<'a> Draft<'a> {
             let_go::finalizer_off(&mut self);
         }
         status::describe(&mut self);
+        hooks::tell(&mut self);
         let urgency = match &self.s.rollout.status {
             // What a newer version remembers in its status would be lost by writing ours.
             _ if newer => Urgency::None,
@@ -101,13 +139,25 @@ impl<'a> Draft<'a> {
         }
         actions.extend(self.events.into_iter().map(Action::Event));
         actions.extend(self.after);
-        Plan { status: self.status, urgency, actions, wake: self.wake, waiting: self.waiting }
+        Plan {
+            status: self.status,
+            urgency,
+            actions,
+            calls: self.calls,
+            wake: self.wake,
+            waiting: self.waiting,
+        }
     }
 
     /// The spec, checked; parsed by the first who asks.
     pub(crate) fn spec(&mut self) -> Result<Rc<spec::Plan>, Vec<SpecError>> {
         let parse = || spec::Plan::parse(&self.s.rollout.spec).map(Rc::new);
         self.parsed.get_or_insert_with(parse).clone()
+    }
+
+    /// The spec as somebody has parsed it already.
+    pub(crate) fn parsed_spec(&self) -> Option<Rc<spec::Plan>> {
+        self.parsed.clone()?.ok()
     }
 
     /// The release under way; a scratch one when there is none, which no caller keeps.
@@ -157,6 +207,11 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn warn(&mut self, reason: &'static str, note: impl Into<String>) {
         self.events.push(EventNote { warning: true, reason, note: note.into() });
+    }
+
+    /// A write to the workload is planned already.
+    pub(crate) fn writes(&self) -> bool {
+        self.after.iter().any(|a| matches!(a, Action::Workload { .. }))
     }
 
     /// A write to the workload, after the status.

@@ -1,8 +1,9 @@
 //! The good end: all pods new, all traffic with them, everything restored as the user wrote it.
 
 use super::types::{Action, Who};
-use super::{Draft, analyses, machine, status, traffic};
+use super::{Draft, analyses, bake, hooks, machine, status, steps, traffic};
 use crate::api::common::Time;
+use crate::api::rollout::HookPoint;
 use crate::api::status::{CanaryStatus, LastRelease, Phase, Stage, StepState};
 use crate::spec;
 use crate::workload::knob::{Aim, move_to};
@@ -17,21 +18,32 @@ pub(crate) fn start(d: &mut Draft<'_>) {
     r.state = StepState::Completed;
     r.since = Some(now);
     r.held = None;
-    r.skip = false;
+    r.hook = None;
+    // In the watch after the last step nothing is left to do but to end it.
+    r.skip = r.baking_since.is_some();
 }
 
 pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     let release = d.released();
+    if bake::is_on(d) {
+        return bake::run(d, plan, view);
+    }
     let n = view.replicas;
     let all_new = view.current().is_some_and(|rs| rs.replicas == n && rs.status_replicas == n)
         && view.total() == n
         && view.active().count() == 1;
-    if !all_new || view.under_knob() {
-        if plan.paused {
+    let at_rest = all_new && view.fields.paused && !view.under_knob();
+    if at_rest && !view.settled() {
+        return d.wait(Who::Pods, "the Deployment controller");
+    }
+    // At rest too the last pods may be not ready yet: a pause came between.
+    if !all_new || view.under_knob() || at_rest {
+        if let Some(reason) = steps::paused(d, plan) {
+            traffic::keep_carried(d, view, 0);
             machine::rest(d, view);
-            return d.wait(Who::Person, "the Rollout is paused: kubectl sluice resume");
+            return d.wait(Who::Person, reason);
         }
-        if !all_new && !traffic::open_stable(d, plan) {
+        if !all_new && !traffic::open_stable(d) {
             return;
         }
         let aim = Aim {
@@ -39,17 +51,24 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
             exact: false,
             user: &release.originals,
             stable: &release.stable,
-            tolerated: 0,
+            tolerated: plan.failure_threshold.of(n),
         };
         match move_to(view, aim, d.now) {
             Motion::Arrived => {}
             Motion::Act(write) => {
-                d.write(view, write);
-                return d.wait(Who::Pods, "the last pods to become new");
+                // The deadline counts to the very end.
+                if !steps::late(d, plan, view) {
+                    d.write(view, write);
+                    d.wait(Who::Pods, "the last pods to become new");
+                }
+                return;
             }
             Motion::Wait { reason, wake } => {
                 d.wake_at(wake);
-                return d.wait(Who::Pods, reason);
+                if !steps::late(d, plan, view) {
+                    d.wait(Who::Pods, reason);
+                }
+                return;
             }
         }
     }
@@ -67,31 +86,28 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     if !traffic::to_native(d, true) {
         return;
     }
-    end(d, view, "Promoted");
+    if !bake::watches(d, plan, view) {
+        end(d, view, "Promoted");
+    }
 }
 
 /// Writes the last words: the entry without a release, the status, the finalizer off.
 pub(crate) fn end(d: &mut Draft<'_>, view: &DeploymentView, decision: &'static str) {
     let release = d.released();
     let stable = view.current().map(|rs| rs.hash.clone());
-    d.status.last_release = Some(LastRelease {
-        id: release.id.clone(),
-        decision: decision.to_owned(),
-        reason: release.cause.clone(),
-        started_at: release.started_at.clone(),
-        ended_at: Some(Time(d.now)),
-    });
-    d.status.release = None;
+    record(d, decision, release.cause.clone());
     let promoted = decision == "Promoted";
     if promoted {
         d.status.rejected = None;
     }
     d.status.phase = Some(if promoted { Phase::Healthy } else { machine::idle_phase(&d.status) });
+    // As the first look after the release would write it.
     let c = d.status.canary_status.get_or_insert_with(CanaryStatus::default);
     c.stable_revision.clone_from(&stable);
+    c.canary_revision.clone_from(&stable);
+    c.pod_template_hash.clone_from(&stable);
     c.current_step_state = Some(StepState::Completed);
     d.status.current_step_state = Some(StepState::Completed);
-    d.status.traffic = None;
     status::set(d, status::PROGRESSING, false, "Completed", "no release is under way");
     let text = match &release.cause {
         Some(cause) => format!("release {}: {cause}", release.id),
@@ -103,5 +119,30 @@ pub(crate) fn end(d: &mut Draft<'_>, view: &DeploymentView, decision: &'static s
     } else {
         d.warn("RolledBack", text);
     }
+    hooks::announce(d, HookPoint::AfterRollout);
     d.after.push(Action::Finalizer(false));
+}
+
+/// Closes the release in the status. What still measured was stopped with it and has no verdict.
+pub(crate) fn record(d: &mut Draft<'_>, decision: &str, reason: Option<String>) {
+    let release = d.released();
+    d.status.last_release = Some(LastRelease {
+        id: release.id,
+        decision: decision.to_owned(),
+        reason,
+        started_at: release.started_at,
+        ended_at: Some(Time(d.now)),
+    });
+    d.status.release = None;
+    d.status.traffic = None;
+    status::clear(d, status::CONTENDED);
+    for verdict in &mut d.status.verdicts {
+        if matches!(verdict.phase.as_str(), "Pending" | "Running") {
+            verdict.phase = "Stopped".into();
+            verdict.message = Some("measured until the release ended".into());
+        }
+    }
+    if decision == "Promoted" && d.status.verdicts.iter().any(|v| v.phase == "Successful") {
+        d.status.verdict = Some("Pass".into());
+    }
 }

@@ -3,10 +3,10 @@
 
 use super::snapshot::Proof;
 use super::types::{Action, Who};
-use super::{Draft, status};
+use super::{Draft, let_go, status};
 use crate::api::GateEntry;
 use crate::api::common::Time;
-use crate::api::status::{GateKind, GateStatus};
+use crate::api::status::{GateKind, GateStatus, Stage};
 use crate::workload::DeploymentView;
 
 /// Where a Gate stops growing: etcd takes 1.5 MiB, and a patch must stay cheap.
@@ -25,11 +25,18 @@ pub(crate) fn ensure(d: &mut Draft<'_>, view: &DeploymentView) {
             return d.wait(Who::Person, text);
         }
         let action = Action::Gate { workload: view.name.clone(), entry: Some(Box::new(wanted)) };
+        // One write, with what the whole pass has come to.
+        d.before.retain(|a| !matches!(a, Action::Gate { .. }));
         d.before.insert(0, action);
     } else if d.s.proof == Proof::Unknown {
         let held = d.status.release.is_some();
         d.after.retain(|a| !matches!(a, Action::Prove { .. }));
         d.after.push(Action::Prove { workload: view.name.clone(), held });
+    }
+    let taken_up = d.status.release.as_ref().is_some_and(|r| r.stage != Stage::LettingGo);
+    if taken_up {
+        // The release has the user's fields now.
+        let_go::forget(d, view);
     }
     status::set(d, status::GATED, true, "Gated", "a new version of the workload is held");
     d.status.gate = Some(match &d.s.proof {

@@ -2,7 +2,7 @@
 
 use super::snapshot::Proof;
 use super::types::{Action, Who};
-use super::{Draft, gate, machine, status};
+use super::{Draft, gate, hooks, let_go, machine, status, windows};
 use crate::api::KnobFields;
 use crate::api::common::Time;
 use crate::api::status::{CanaryStatus, Phase, ReleaseStatus, Stage, StepState};
@@ -13,24 +13,33 @@ pub(crate) fn look(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
     if view.under_knob() && !left_over(d, view) {
         return false;
     }
-    let Some(stable) = stable_of(d, view) else { return false };
-    if stable.template_hash == view.template_hash {
-        settled(d, view, &stable);
+    if !let_go::give_surge_back(d, view) {
+        d.wait(Who::Pods, "the user's maxSurge to be given back");
         return false;
     }
+    let Some(stable) = stable_of(d, view) else { return false };
+    if stable.template_hash == view.template_hash {
+        settled(d, view, stable);
+        return false;
+    }
+    let mut retried = false;
     if let Some(rejected) = d.status.rejected.clone() {
         if rejected.template_hash == view.template_hash && d.status.request.is_none() {
-            held(d, view, &stable, &rejected.reason);
+            held(d, view, stable, &rejected.reason);
             return false;
         }
         if rejected.template_hash == view.template_hash {
             d.status.request = None;
             d.consumed = true;
+            retried = true;
             d.event("Retried", "the rejected template is tried again");
         }
         d.status.rejected = None;
     }
     start(d, view, &stable.hash);
+    if retried {
+        windows::overrule(d);
+    }
     true
 }
 
@@ -44,6 +53,9 @@ fn left_over(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
     });
     let two = view.active().count() > 1;
     if let Some(write) = deployment::give_back(view, &user, two, two) {
+        if two {
+            let_go::note(d, view, &user);
+        }
         d.warn("LeftOver", "a knob without a release was found: the fields are given back");
         d.write(view, write);
         d.wait(Who::Pods, "the fields of a lost release to be given back");
@@ -53,20 +65,20 @@ fn left_over(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
 }
 
 /// The stable ReplicaSet, or `None` with the reason for waiting.
-fn stable_of(d: &mut Draft<'_>, view: &DeploymentView) -> Option<ReplicaSetView> {
+fn stable_of<'v>(d: &mut Draft<'_>, view: &'v DeploymentView) -> Option<&'v ReplicaSetView> {
     let recorded = d.status.canary_status.as_ref().and_then(|c| c.stable_revision.clone());
-    let known = recorded.as_deref().and_then(|hash| view.by_hash(hash)).cloned();
+    let known = recorded.as_deref().and_then(|hash| view.by_hash(hash));
     let active: Vec<&ReplicaSetView> =
         view.replica_sets.iter().filter(|r| r.replicas > 0).collect();
     match active.as_slice() {
         [] => {
-            let found = known.or_else(|| view.current().cloned());
+            let found = known.or_else(|| view.current());
             if found.is_none() {
                 d.wait(Who::Pods, "the Deployment's first ReplicaSet");
             }
             found
         }
-        [only] => Some((*only).clone()),
+        [only] => Some(*only),
         several => {
             if let Some(known) = known.filter(|k| several.iter().any(|a| a.hash == k.hash)) {
                 return Some(known);
@@ -129,18 +141,39 @@ fn held(d: &mut Draft<'_>, view: &DeploymentView, stable: &ReplicaSetView, reaso
     }
 }
 
+/// A release's identity. A workload that was made again counts its generations from the start, and the
+/// runs of an earlier release must not be read as this one's.
+fn fresh_id(d: &Draft<'_>, view: &DeploymentView) -> String {
+    let known = |id: &str| {
+        let mut runs = d.s.runs.values().filter_map(|run| run.spec.release.as_ref());
+        runs.any(|release| release.id == id)
+    };
+    let mut count = view.generation;
+    loop {
+        let id = format!("{}-{count}", view.template_hash);
+        if !known(&id) {
+            return id;
+        }
+        count += 1;
+    }
+}
+
 /// Starts a release: the entry with the originals, then the status, then the first move.
 fn start(d: &mut Draft<'_>, view: &DeploymentView, stable: &str) {
-    let mut originals = view.fields.clone();
+    let left = d.s.left();
+    let mut originals =
+        left.map_or_else(|| view.fields.clone(), |left| deployment::remembered(view, left));
     originals.paused = gate::noted_pause(d);
-    let id = format!("{}-{}", view.template_hash, view.generation);
+    let id = fresh_id(d, view);
     let now = Time(d.now);
     d.status.phase = Some(Phase::Progressing);
     d.status.verdicts.clear();
+    hooks::forget(d);
     d.status.approved_by = None;
     d.status.request = None;
     d.status.release = Some(ReleaseStatus {
         id: id.clone(),
+        workload: Some(view.uid.clone()),
         template_hash: view.template_hash.clone(),
         stable: stable.to_owned(),
         canary: None,
@@ -166,11 +199,12 @@ fn start(d: &mut Draft<'_>, view: &DeploymentView, stable: &str) {
 
 /// A third version in mid-release: the plan begins again with it, from the same stable version.
 pub(crate) fn next_version(d: &mut Draft<'_>, view: &DeploymentView) {
-    let id = format!("{}-{}", view.template_hash, view.generation);
+    let id = fresh_id(d, view);
     let now = Time(d.now);
     let was = d.released().id;
     super::analyses::end_all(d);
     d.status.verdicts.clear();
+    hooks::forget(d);
     d.status.phase = Some(Phase::Progressing);
     let r = d.release();
     r.id = id.clone();
@@ -185,9 +219,14 @@ pub(crate) fn next_version(d: &mut Draft<'_>, view: &DeploymentView) {
     r.attempt = 1;
     r.skip = false;
     r.held = None;
+    r.window = None;
+    r.hook = None;
     r.cause = None;
     r.cause_reason = None;
     r.suspended_template = None;
-    r.backward = false;
+    r.baking_since = None;
+    r.shared = false;
+    // An older version may have pods still.
+    r.backward = view.current().is_some_and(|rs| rs.replicas > 0);
     d.event("NextVersion", format!("release {id} takes the place of {was}, from the first step"));
 }

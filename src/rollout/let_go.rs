@@ -3,18 +3,18 @@
 //! The workload stays where it is, held by its own native word. It never runs ahead.
 
 use super::types::{Action, Who};
-use super::{Draft, analyses, back, status, traffic};
+use super::{Draft, analyses, back, finish, status, traffic};
+use crate::api::KnobFields;
 use crate::api::common::Time;
 use crate::api::rollout::OnDelete;
-use crate::api::status::{LastRelease, Phase, Stage};
-use crate::spec;
+use crate::api::status::{Phase, Stage};
 use crate::workload::{DeploymentView, deployment};
 
 /// The Rollout is deleted or disabled.
 pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
     let ended = if deleting { Phase::Terminating } else { Phase::Disabled };
     let snapshot = d.s;
-    let Some(view) = &snapshot.workload else {
+    let Some(view) = snapshot.workload.as_ref().filter(|v| !other(d, v)) else {
         workload_gone(d);
         d.status.phase = Some(ended);
         // Routes and Services first: without the Rollout nobody would put them right.
@@ -24,17 +24,26 @@ pub(crate) fn leave(d: &mut Draft<'_>, deleting: bool) {
         return;
     };
     if d.status.release.is_none() {
+        give_surge_back(d, view);
         return gone(d, ended);
     }
     d.status.phase = Some(if deleting { Phase::Terminating } else { Phase::Disabling });
     let finish = d.s.rollout.spec.on_delete == Some(OnDelete::Finish);
-    if d.s.rollout.spec.on_delete == Some(OnDelete::Rollback)
-        && let Ok(plan) = d.spec()
-    {
-        return roll_back_first(d, &plan, view);
-    }
-    if d.released().stage != Stage::LettingGo {
+    let release = d.released();
+    if release.stage != Stage::LettingGo {
         let text = if deleting { "the Rollout was deleted" } else { "the Rollout was disabled" };
+        if d.s.rollout.spec.on_delete == Some(OnDelete::Rollback) {
+            if view.by_hash(&release.stable).is_some() {
+                return roll_back_first(d, view);
+            }
+            // Holding is no end for something that goes: what can be kept is kept.
+            let set = &release.stable;
+            let note = format!(
+                "{text} and onDelete is Rollback, but the stable ReplicaSet {set} is gone: let go \
+                 as by Hold"
+            );
+            d.warn("RollbackImpossible", note);
+        }
         begin(d, "LetGo", text);
     }
     run(d, view, finish);
@@ -53,12 +62,12 @@ fn gone(d: &mut Draft<'_>, ended: Phase) {
 }
 
 /// `onDelete: Rollback`: the way back first, then nothing is left to let go.
-fn roll_back_first(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
+fn roll_back_first(d: &mut Draft<'_>, view: &DeploymentView) {
     let phase = d.status.phase;
     if d.released().stage != Stage::RollingBack {
         back::start(d, "OnDelete", "the Rollout goes and onDelete is Rollback", false);
     }
-    back::run(d, plan, view);
+    back::run(d, view);
     if d.status.release.is_some() {
         d.status.phase = phase;
         super::gate::ensure(d, view);
@@ -75,6 +84,39 @@ pub(crate) fn finalizer_off(d: &mut Draft<'_>) {
     if ours && !planned {
         d.after.push(Action::Finalizer(false));
     }
+}
+
+/// Notes the user's own fields of a workload that stays at rest with two versions.
+pub(crate) fn note(d: &mut Draft<'_>, view: &DeploymentView, user: &KnobFields) {
+    let left = deployment::left_at_rest(view, user, d.s.name());
+    if d.s.left() != Some(&left) {
+        let workload = view.name.clone();
+        d.before.insert(0, Action::LetGo { workload, left: Some(Box::new(left)) });
+    }
+}
+
+/// Nothing has to be remembered of the workload any more.
+pub(crate) fn forget(d: &mut Draft<'_>, view: &DeploymentView) {
+    let action = Action::LetGo { workload: view.name.clone(), left: None };
+    if d.s.left().is_some() && !d.after.contains(&action) {
+        d.after.push(action);
+    }
+}
+
+/// A workload that was let go gets its user's surge back when no second ReplicaSet lives any more. False
+/// while that is being written.
+pub(crate) fn give_surge_back(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
+    let Some(left) = d.s.left() else { return true };
+    if view.active().count() > 1 {
+        return true;
+    }
+    let user = deployment::remembered(view, left);
+    if let Some(write) = deployment::give_back(view, &user, view.fields.paused, false) {
+        d.write(view, write);
+        return false;
+    }
+    forget(d, view);
+    true
 }
 
 fn remove_entry(d: &mut Draft<'_>) {
@@ -111,30 +153,37 @@ pub(crate) fn run(d: &mut Draft<'_>, view: &DeploymentView, finish: bool) {
         release.originals = fields;
     }
     let two = view.active().count() > 1;
-    let untouched = back::is_stable(view, &release) && !two;
-    let paused = if untouched { release.originals.paused } else { !finish };
-    if let Some(write) = deployment::give_back(view, &release.originals, paused, two && !finish) {
+    let all = view.replicas > 0 && view.current().is_some_and(|rs| rs.replicas == view.replicas);
+    let held = two || !(all || back::is_stable(view, &release));
+    let paused = if held { !finish } else { release.originals.paused };
+    if two && !finish {
+        note(d, view, &release.originals);
+    }
+    let fields = deployment::give_back(view, &release.originals, paused, two && !finish);
+    let min_ready = release.originals.min_ready_seconds.unwrap_or(0);
+    if fields.is_some() && !back::counted(d, view, min_ready) {
+        return;
+    }
+    if let Some(write) = fields {
         d.write(view, write);
         return d.wait(Who::Pods, "the fields to be given back");
     }
     let how = if paused && two {
-        "paused with maxSurge 0, the one field that is not yours: kubectl rollout resume goes on, \
-         kubectl sluice undo goes back"
+        let left = deployment::left_at_rest(view, &release.originals, d.s.name());
+        let surge = left.surge.unwrap_or(0);
+        &format!(
+            "paused with maxSurge {surge}, which is yours again when one ReplicaSet is left: kubectl \
+             rollout resume goes on, kubectl sluice undo goes back"
+        )
     } else if paused {
         "paused: kubectl rollout resume goes on, kubectl sluice undo goes back"
-    } else {
+    } else if held {
         "its own controller finishes the update"
+    } else {
+        "as you wrote it"
     };
     d.warn("Released", format!("Deployment {} is let go, {how}", view.name));
-    d.status.last_release = Some(LastRelease {
-        id: release.id.clone(),
-        decision: "LetGo".into(),
-        reason: release.cause.clone(),
-        started_at: release.started_at.clone(),
-        ended_at: Some(Time(d.now)),
-    });
-    d.status.release = None;
-    d.status.traffic = None;
+    finish::record(d, "LetGo", release.cause);
     status::clear(d, status::GATED);
     status::set(d, status::PROGRESSING, false, "LetGo", "the workload is let go");
     d.after.push(Action::Finalizer(false));
@@ -148,6 +197,8 @@ pub(crate) fn released_by_others(d: &mut Draft<'_>, view: &DeploymentView) -> bo
         if c.observed_generation == generation {
             if d.status.release.is_some() {
                 run(d, view, false);
+            } else {
+                give_surge_back(d, view);
             }
             d.wait(
                 Who::Person,
@@ -176,6 +227,12 @@ pub(crate) fn released_by_others(d: &mut Draft<'_>, view: &DeploymentView) -> bo
     true
 }
 
+/// True for a workload that took the name of the one that is released.
+pub(crate) fn other(d: &Draft<'_>, view: &DeploymentView) -> bool {
+    let known = d.status.release.as_ref().and_then(|r| r.workload.as_ref());
+    known.is_some_and(|uid| *uid != view.uid)
+}
+
 /// The workload does not exist: routes and Services are restored, the release is over.
 pub(crate) fn workload_gone(d: &mut Draft<'_>) {
     let reference = d.s.rollout.spec.workload_ref.clone();
@@ -188,14 +245,7 @@ pub(crate) fn workload_gone(d: &mut Draft<'_>) {
         }
         let release = d.released();
         d.warn("WorkloadGone", format!("release {}: {text}", release.id));
-        d.status.last_release = Some(LastRelease {
-            id: release.id,
-            decision: "LetGo".into(),
-            reason: Some("the workload was deleted".into()),
-            started_at: release.started_at,
-            ended_at: Some(Time(d.now)),
-        });
-        d.status.release = None;
+        finish::record(d, "LetGo", Some("the workload was deleted".into()));
         d.after.push(Action::Finalizer(false));
     }
     status::clear(d, status::GATED);

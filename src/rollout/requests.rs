@@ -1,13 +1,21 @@
 //! What a person asked for by a status write: approve, jump, abort, retry, skip, restart, promote.
 
-use super::{Draft, back, finish, steps};
-use crate::api::status::{Request, RequestVerb, Stage, StepState};
+use super::{Draft, back, finish, hooks, steps, windows};
+use crate::api::status::{Request, RequestVerb, Stage, StepState, WindowHold};
 use crate::spec;
 
+/// How a hold begins that somebody asked for.
+const PAUSED_BY: &str = "paused by ";
+/// How many alerts that have paused a release are remembered. Of more, the oldest may pause it again.
+const ALERTS: usize = 64;
+
 /// Reads what is asked for and does what can be done at once.
-pub(crate) fn read(d: &mut Draft<'_>, plan: &spec::Plan) {
+/// Without a valid plan a jump waits for one.
+pub(crate) fn read(d: &mut Draft<'_>, plan: Option<&spec::Plan>) {
     approved(d);
-    jumped(d, plan);
+    if let Some(plan) = plan {
+        jumped(d, plan);
+    }
     let Some(request) = d.status.request.take() else { return };
     d.consumed = true;
     if request.release.as_ref().is_some_and(|id| *id != d.released().id) {
@@ -31,22 +39,44 @@ fn approved(d: &mut Draft<'_>) {
 fn approve(d: &mut Draft<'_>, by: Option<&str>) {
     let release = d.released();
     let who = by.or(d.status.approved_by.as_deref()).unwrap_or("somebody").to_owned();
+    let paused = |h: &str| h.starts_with(super::PAUSED_BY_HAND) || h.starts_with(PAUSED_BY);
+    let by_person = release.held.as_deref().is_some_and(paused);
+    if !by_person && hooks::overrule(d) {
+        d.release().held = None;
+        return d.event("Approved", format!("{who} goes on without the hook"));
+    }
+    if release.held.is_none() && release.window == Some(WindowHold::Closed) {
+        windows::overrule(d);
+        return d.event("Approved", format!("{who} lets the release go on outside its windows"));
+    }
     if release.held.is_none() && release.state != StepState::StepPaused {
         return d.warn(
             "NothingToApprove",
             format!("{who} approved, but the step waits for no approval: skip leaves its rest out"),
         );
     }
-    if release.held.as_deref().is_some_and(|h| h.starts_with(super::PAUSED_BY_HAND)) {
+    if by_person {
         // A pause is lifted, the step is not approved by that.
-        d.release().held = None;
+        let now = crate::api::Time(d.now);
+        let r = d.release();
+        r.held = None;
+        if r.stage == Stage::Finalising {
+            // The last pods have their time once more.
+            r.since = Some(now);
+        }
         return d.event("Resumed", format!("{who} lifted the pause"));
     }
     let doubted = d.status.verdicts.iter().filter(|v| v.phase != "Successful");
     let doubted: Vec<String> = doubted.map(|v| v.run.clone()).collect();
+    let now = crate::api::Time(d.now);
     let r = d.release();
     if r.held.take().is_some() {
         r.overruled = doubted;
+    }
+    if release.stage == Stage::Finalising {
+        // The last pods have their time once more.
+        r.since = Some(now);
+        return d.event("Approved", format!("{who} lets the last pods go on"));
     }
     d.enter(StepState::StepReady);
     d.event("Approved", format!("step {}: approved by {who}", release.step + 1));
@@ -79,6 +109,7 @@ fn jumped(d: &mut Draft<'_>, plan: &spec::Plan) {
     let r = d.release();
     r.backward = asked < from;
     r.attempt += 1;
+    windows::overrule(d);
     d.event("Jumped", format!("from step {from} to step {asked}"));
 }
 
@@ -91,10 +122,13 @@ fn act(d: &mut Draft<'_>, request: &Request) {
     let by = request.by.clone().unwrap_or_else(|| "somebody".into());
     let stage = d.released().stage;
     let forward = matches!(stage, Stage::Stepping | Stage::Finalising | Stage::Isolated)
-        || (stage == Stage::Suspended && request.verb == RequestVerb::Abort);
+        || (stage == Stage::Suspended
+            && matches!(request.verb, RequestVerb::Abort | RequestVerb::Retry));
     if !forward {
         let why = match stage {
-            Stage::Suspended => "the release waits at 0 replicas, where only abort is done",
+            Stage::Suspended => {
+                "the release waits for replicas, where only abort and retry are done"
+            }
             Stage::LettingGo => "the workload is being let go",
             _ => "the release is on its way back",
         };
@@ -112,6 +146,7 @@ fn act(d: &mut Draft<'_>, request: &Request) {
             let r = d.release();
             r.skip = true;
             r.held = None;
+            windows::overrule(d);
         }
         RequestVerb::Restart => {
             d.event("Restarted", format!("{by} begins again at the first step"));
@@ -120,23 +155,49 @@ fn act(d: &mut Draft<'_>, request: &Request) {
             let r = d.release();
             r.attempt += 1;
             r.backward = true;
+            r.baking_since = None;
             r.stage = Stage::Stepping;
+            windows::overrule(d);
         }
-        RequestVerb::Retry => {
-            d.event("Retried", format!("{by} tries the step again"));
-            super::analyses::end_step(d);
-            if stage == Stage::Isolated {
-                d.status.rejected = None;
-            }
-            let now = crate::api::Time(d.now);
-            let r = d.release();
-            r.attempt += 1;
-            r.held = None;
-            r.cause = None;
-            r.stage = Stage::Stepping;
-            r.state = StepState::BeforeStepUpgrade;
-            r.since = Some(now);
-            d.status.phase = Some(crate::api::status::Phase::Progressing);
+        RequestVerb::Pause if stage == Stage::Isolated => {
+            d.warn("RequestDropped", format!("Pause by {by}: the new version is isolated"));
         }
+        RequestVerb::Pause => pause(d, &by, &request.alerts),
+        RequestVerb::Retry => retry(d, stage, &by),
     }
+}
+
+/// The step once more, from its beginning.
+fn retry(d: &mut Draft<'_>, stage: Stage, by: &str) {
+    d.event("Retried", format!("{by} tries the step again"));
+    super::analyses::end_step(d);
+    if stage == Stage::Isolated {
+        d.status.rejected = None;
+    }
+    let now = crate::api::Time(d.now);
+    let r = d.release();
+    r.attempt += 1;
+    r.held = None;
+    r.hook = None;
+    r.cause = None;
+    r.baking_since = None;
+    r.since = Some(now);
+    r.shared = false;
+    r.contended = None;
+    if !matches!(stage, Stage::Finalising | Stage::Suspended) {
+        r.stage = Stage::Stepping;
+        r.state = StepState::BeforeStepUpgrade;
+    }
+    windows::overrule(d);
+    d.status.phase = Some(crate::api::status::Phase::Progressing);
+    super::status::clear(d, super::status::CONTENDED);
+}
+
+fn pause(d: &mut Draft<'_>, by: &str, alerts: &[String]) {
+    d.event("Paused", format!("{PAUSED_BY}{by}"));
+    let r = d.release();
+    r.held = Some(format!("{PAUSED_BY}{by}"));
+    r.alerts.extend(alerts.iter().cloned());
+    let old = r.alerts.len().saturating_sub(ALERTS);
+    r.alerts.drain(..old);
 }

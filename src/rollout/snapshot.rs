@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::api::{AnalysisRun, AnalysisTemplateSpec, GateEntry, GateSpec, Rollout};
+use super::calibration::CalibrationView;
+use super::hook_call::HookSeen;
+use crate::api::{AnalysisRun, AnalysisTemplateSpec, GateEntry, GateSpec, LetGo, Rollout};
 use crate::workload::DeploymentView;
 
 /// What is seen of one Rollout and all that belongs to it.
@@ -24,12 +26,16 @@ pub struct Snapshot {
     pub services: BTreeMap<String, Value>,
     /// Ready endpoints of those Services.
     pub endpoints: BTreeMap<String, i32>,
-    /// The HTTPRoutes it names, by name, as JSON.
+    /// The routes it names, by [`crate::spec::RouteRef::key`], as JSON.
     pub routes: BTreeMap<String, Value>,
     /// Its AnalysisRuns, by name.
     pub runs: BTreeMap<String, AnalysisRun>,
     /// The templates it names: (cluster scope, name).
     pub templates: BTreeMap<(bool, String), AnalysisTemplateSpec>,
+    /// What this process knows of calls of its hooks, by their ids.
+    pub hooks: BTreeMap<String, HookSeen>,
+    /// What is known of its calibration, when it was looked at.
+    pub calibration: Option<CalibrationView>,
     /// An older Rollout that names the same workload.
     pub rival: Option<String>,
 }
@@ -64,6 +70,12 @@ impl Snapshot {
     #[must_use]
     pub fn entry(&self) -> Option<&GateEntry> {
         self.gate.as_ref()?.spec.deployments.get(&self.rollout.spec.workload_ref.name)
+    }
+
+    /// What the Gate remembers of the workload, if it was let go in mid-release.
+    #[must_use]
+    pub fn left(&self) -> Option<&LetGo> {
+        self.gate.as_ref()?.spec.let_go.get(&self.rollout.spec.workload_ref.name)
     }
 
     /// Name of the Rollout.

@@ -1,7 +1,7 @@
 //! The status as people read it: conditions, the step, the counts and the one sentence.
 
 use super::types::{Urgency, Who};
-use super::{Draft, requests, steps};
+use super::{Draft, notes, requests, steps};
 use crate::api::common::{Condition, Time};
 use crate::api::status::{
     CanaryStatus, Phase, RolloutStatus, Stage, StepState, StepStatus, TrafficStatus,
@@ -82,11 +82,22 @@ pub(crate) fn describe(d: &mut Draft<'_>) {
         let isolated = d.released().stage == Stage::Isolated;
         d.status.phase = Some(if isolated { Phase::Failed } else { Phase::Progressing });
     }
+    // Neither busy nor ready: without a word who must act, kstatus would call it in progress for ever.
+    if d.status.phase == Some(Phase::Failed) && d.status.release.is_none() {
+        d.wait(
+            Who::Person,
+            "another template: the newest one failed, the stable version is in place",
+        );
+    }
     let waiting = d.waiting.clone();
     d.status.waiting_for = waiting.as_ref().map(|w| w.what.clone());
     match d.status.release.clone() {
         Some(_) => under_way(d),
         None => {
+            let generation = d.s.workload.as_ref().map(|v| v.generation);
+            if let Some(c) = d.status.canary_status.as_mut() {
+                c.observed_workload_generation = generation;
+            }
             d.status.step = None;
             d.status.ready = d.s.workload.as_ref().map(|v| {
                 let ready = v.current().map_or(0, crate::workload::ReplicaSetView::ready);
@@ -225,6 +236,10 @@ fn decisive(status: &RolloutStatus) -> RolloutStatus {
             r.state = StepState::BeforeStepUpgrade;
         }
         r.canary = None;
+        // What restores the routes is decided before they are written; the weight is in the routes too.
+        if let Some(lasting) = r.traffic_notes.as_deref().and_then(notes::lasting) {
+            r.traffic_notes = Some(lasting);
+        }
     }
     if let Some(step) = out.step.as_mut() {
         step.since = None;

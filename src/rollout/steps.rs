@@ -6,12 +6,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::types::Who;
-use super::{Draft, analyses, back, finish, machine, traffic};
+use super::{Draft, analyses, back, finish, hooks, machine, status, traffic, windows};
 use crate::api::common::Time;
 use crate::api::status::{Stage, StepState};
 use crate::spec::{self, Pause, StepPlan};
 use crate::units::ReplicasTarget;
-use crate::workload::knob::{Aim, move_to};
+use crate::workload::knob::{Aim, move_to, scale};
 use crate::workload::{DeploymentView, Motion, NEVER_READY_SECONDS, ReplicaSetView, Write};
 
 /// A router may take this long to accept a route before the workload is put to its rest meanwhile: at
@@ -35,8 +35,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         return;
     }
     if let Some(reason) = paused(d, plan) {
-        machine::rest(d, view);
-        return d.wait(Who::Person, reason);
+        return stand(d, plan, view, reason);
     }
     // Each pass ends: a step has six states and the steps are counted.
     for _ in 0..=(plan.steps.len() + 1) * 7 {
@@ -45,9 +44,20 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         }
         let Some(step) = current(d, plan) else { return };
         let state = d.released().state;
-        let looking = matches!(state, StepState::StepMetricsAnalysis | StepState::StepPaused);
+        let closed = windows::holds(d, plan, &step);
+        let looking = matches!(state, StepState::StepMetricsAnalysis | StepState::StepPaused)
+            || (state == StepState::StepReady
+                && (closed.is_some() || hooks::pending(d, plan, &step)));
         if looking && !kept(d, plan, view, &step) {
             return;
+        }
+        // A step that is done says so at once; what is to begin waits for its time first.
+        let asks = state == StepState::StepReady || closed.is_none();
+        if asks && hooks::stops(d, plan, view, &step) {
+            return;
+        }
+        if let Some(closed) = closed {
+            return windows::stand(d, view, &closed);
         }
         let next = match d.released().state {
             StepState::BeforeStepUpgrade => before(d, plan, view, &step),
@@ -68,8 +78,22 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     }
 }
 
+/// Nothing goes on. What scaling takes away is made up for all the same: a Service without a ready
+/// endpoint, and the stable version's share.
+fn stand(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, reason: String) {
+    let k = current(d, plan).map_or(view.replicas, |step| aim_of(&step, view.replicas));
+    if lost(d, view, k) {
+        return machine::set_aside(d, view, SHARE_LOST);
+    }
+    // Nothing moves, so only what is ready now counts.
+    traffic::keep_carried(d, view, 0);
+    traffic::keep_served(d, view);
+    machine::rest(d, view);
+    d.wait(Who::Person, reason);
+}
+
 /// Why nothing may go on, when a person said so.
-fn paused(d: &Draft<'_>, plan: &spec::Plan) -> Option<String> {
+pub(crate) fn paused(d: &Draft<'_>, plan: &spec::Plan) -> Option<String> {
     if plan.paused {
         return Some("the Rollout is paused: kubectl sluice resume".into());
     }
@@ -100,11 +124,12 @@ fn current(d: &mut Draft<'_>, plan: &spec::Plan) -> Option<StepPlan> {
 
 /// Services and ReplicaSets are made ready for the step.
 fn before(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    note_shared(d, view, aim_of(step, view.replicas));
     // A version in between goes first, and its traffic before its pods.
-    if middle_of(d, view).any(|rs| rs.replicas > 0) && traffic::moves(step) {
+    let between = traffic::moves(step) && middle_of(d, view).any(|rs| rs.replicas > 0);
+    if between {
         let all = aim_of(step, view.replicas) >= view.replicas;
-        let off =
-            if all { traffic::to_native(d, false) } else { traffic::to_stable(d, plan, view) };
+        let off = if all { traffic::to_native(d, false) } else { traffic::to_stable(d, view) };
         if !off {
             return hold_meanwhile(d, view);
         }
@@ -112,9 +137,15 @@ fn before(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &St
     if !traffic::prepare(d, plan, view, step) {
         return hold_meanwhile(d, view);
     }
+    let count = view.current().map_or(0, |rs| rs.replicas);
+    if exact(step) && count > aim_of(step, view.replicas) {
+        d.release().backward = true;
+    }
     if mark_middle(d, view) {
         return Next::Stop;
     }
+    // Begun again from here, the traffic that a later state gives would be taken back.
+    d.consumed |= between;
     Next::On(StepState::StepUpgrade)
 }
 
@@ -131,7 +162,17 @@ fn hold_meanwhile(d: &mut Draft<'_>, view: &DeploymentView) -> Next {
 /// A revision between the stable and the new one must go first. At rest its pods are available, and the
 /// native controller drains the oldest available ReplicaSet first, which is the stable one: so its pods
 /// are made to count as not available. An old ReplicaSet is not synced by the Deployment controller.
+///
+/// Of several such revisions it takes the oldest first, whether its pods are ready or not: so one that
+/// never got ready goes at once.
 fn mark_middle(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
+    let several = middle_of(d, view).filter(|rs| rs.replicas > 0).count() > 1;
+    let broken = middle_of(d, view).find(|rs| rs.replicas > 0 && rs.ready() == 0);
+    if several && let Some(rs) = broken {
+        d.write(view, scale(view, rs, 0));
+        d.wait(Who::Pods, "a version in between that never got ready to go");
+        return true;
+    }
     for rs in middle_of(d, view).filter(|rs| rs.replicas > 0) {
         if rs.min_ready_seconds != NEVER_READY_SECONDS {
             let write = Write::MinReady {
@@ -161,6 +202,11 @@ fn middle_of<'v>(
     view.active().filter(move |rs| rs.hash != stable && rs.template_hash != view.template_hash)
 }
 
+/// A number of pods is meant as it stands; a share leaves what scaling has made too many.
+fn exact(step: &StepPlan) -> bool {
+    matches!(step.replicas, ReplicasTarget::Absolute(_))
+}
+
 /// How many new pods the step wants.
 pub(crate) fn aim_of(step: &StepPlan, n: i32) -> i32 {
     step.replicas.of(n)
@@ -168,11 +214,23 @@ pub(crate) fn aim_of(step: &StepPlan, n: i32) -> i32 {
 
 /// Nothing is left of the stable version though the step wants some of it. A share that rounds to
 /// nothing at rest is lost: 5 of 10 scaled to 1 leaves the new pod, and what comes back with more
-/// replicas is all new.
-fn lost(d: &Draft<'_>, view: &DeploymentView, k: i32) -> bool {
+/// replicas is all new. So the share is lost with the last stable pod, not only when replicas return: then
+/// the native controller has made them before anybody is asked.
+fn lost(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> bool {
+    note_shared(d, view, k);
     let release = d.released();
-    let none = view.by_hash(&release.stable).is_some_and(|rs| rs.replicas == 0);
-    none && !release.backward && k < view.replicas
+    let left = view.by_hash(&release.stable).map(|rs| rs.replicas);
+    let wanted = k < view.replicas || (view.replicas == 1 && release.shared);
+    left == Some(0) && !release.backward && wanted
+}
+
+/// Both versions have pods in this step, as it wants it.
+fn note_shared(d: &mut Draft<'_>, view: &DeploymentView, k: i32) {
+    let release = d.released();
+    let left = view.by_hash(&release.stable).map_or(0, |rs| rs.replicas);
+    if k < view.replicas && left > 0 && !release.shared {
+        d.release().shared = true;
+    }
 }
 
 /// Pods move.
@@ -180,16 +238,18 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
     let release = d.released();
     let k = aim_of(step, view.replicas);
     let tolerated = plan.failure_threshold.of(k);
-    if !traffic::keep_carried(d, plan, view, k) {
+    if !traffic::keep_carried(d, view, k) {
         return Next::Stop;
     }
     if lost(d, view, k) {
         machine::set_aside(d, view, SHARE_LOST);
         return Next::Stop;
     }
+    // The pods move on meanwhile.
+    traffic::keep_served(d, view);
     let aim = Aim {
         new_pods: k,
-        exact: release.backward || matches!(step.replicas, ReplicasTarget::Absolute(_)),
+        exact: release.backward || exact(step),
         user: &release.originals,
         stable: &release.stable,
         tolerated,
@@ -200,14 +260,10 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
     match move_to(view, aim, d.now) {
         Motion::Arrived => {
             d.release().backward = false;
-            d.event(
-                "StepPodsReady",
-                format!(
-                    "step {}: {k} of {} pods are new and ready",
-                    release.step + 1,
-                    view.replicas
-                ),
-            );
+            if !traffic::is_on_its_way(d, step) {
+                let (step, n) = (release.step + 1, view.replicas);
+                d.event("StepPodsReady", format!("step {step}: {k} of {n} pods are new and ready"));
+            }
             Next::On(StepState::StepTrafficRouting)
         }
         Motion::Act(write) => {
@@ -234,14 +290,15 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
 fn kept(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> bool {
     let release = d.released();
     let k = aim_of(step, view.replicas);
-    let exact = matches!(step.replicas, ReplicasTarget::Absolute(_));
-    if !traffic::keep_carried(d, plan, view, k) {
+    let exact = exact(step);
+    if !traffic::keep_carried(d, view, k) {
         return false;
     }
     if lost(d, view, k) {
         machine::set_aside(d, view, SHARE_LOST);
         return false;
     }
+    traffic::keep_served(d, view);
     let count = view.current().map_or(0, |rs| rs.replicas);
     if count < k || (exact && count > k) {
         let aim = Aim {
@@ -269,9 +326,11 @@ fn kept(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Step
 }
 
 /// True when the batch has missed its deadline. Counted from the newest pod that got ready, so that a
-/// large batch that makes progress is not late.
-fn late(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
-    let newest = view.current().and_then(|rs| rs.pods.iter().filter_map(|p| p.ready_since).max());
+/// large batch that makes progress is not late; on the way back to a smaller one those are old pods.
+pub(crate) fn late(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
+    let back = d.released().backward;
+    let moving = view.active().filter(|rs| back || rs.template_hash == view.template_hash);
+    let newest = moving.flat_map(|rs| &rs.pods).filter_map(|p| p.ready_since).max();
     let min_ready = i64::from(d.released().originals.min_ready_seconds.unwrap_or(0));
     let from: Timestamp = newest.map_or(d.since(), |t| t.max(d.since()));
     let span = plan.progress_deadline + SignedDuration::from_secs(min_ready);
@@ -283,17 +342,32 @@ fn late(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
     let rs = view.current();
     let ready = rs.map_or(0, crate::workload::ReplicaSetView::ready);
     let problem = rs.and_then(|r| r.problem()).map_or(String::new(), |p| format!(" ({p})"));
-    let reason = format!(
-        "step {}: {ready} new pods are ready after {}s{problem}",
-        d.released().step + 1,
-        plan.progress_deadline.as_secs()
-    );
+    let release = d.released();
+    let what = match release.stage {
+        Stage::Stepping => format!("step {}", release.step + 1),
+        _ => "the last pods".to_owned(),
+    };
+    let after = plan.progress_deadline.as_secs();
+    let reason = format!("{what}: {ready} new pods are ready after {after}s{problem}");
     on_failure(d, plan, view, "ProgressDeadlineExceeded", &reason);
     true
 }
 
+/// The step's pods are there and ready. After a scale event, or when one has stopped being ready, they
+/// come before the traffic that waits for them.
+fn in_place(d: &Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> bool {
+    let k = aim_of(step, view.replicas);
+    let Some(new) = view.current() else { return false };
+    let min_ready = d.released().originals.min_ready_seconds.unwrap_or(0);
+    let (ready, _) = new.available_after(min_ready, d.now);
+    new.replicas >= k && ready >= k - plan.failure_threshold.of(k)
+}
+
 /// Traffic moves.
 fn route(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    if !in_place(d, plan, view, step) {
+        return Next::On(StepState::StepUpgrade);
+    }
     if !traffic::to_step(d, plan, view, step) {
         let since = d.since();
         let patience = since.saturating_add(REST_AFTER).unwrap_or(d.now);
@@ -308,6 +382,8 @@ fn route(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Ste
     if !grace.is_zero() && traffic::moves(step) {
         let until = d.since().saturating_add(grace).unwrap_or(d.now);
         if d.now < until {
+            // The period begins with the status that says so; without it the move is announced again.
+            d.consumed |= !d.events.is_empty();
             d.wake_at(Some(until));
             d.wait(Who::Time, "the grace period after a change of traffic");
             return Next::Stop;
@@ -383,7 +459,11 @@ pub(crate) fn go_to(d: &mut Draft<'_>, index: i32) {
     r.frozen_step = None;
     r.skip = false;
     r.held = None;
+    r.window = None;
+    r.hook = None;
     r.contended = None;
+    r.shared = false;
+    status::clear(d, status::CONTENDED);
 }
 
 /// The step's own timeout has passed.
@@ -410,7 +490,7 @@ pub(crate) fn on_failure(
     match plan.on_failure {
         OnFailure::Rollback => {
             back::start(d, reason, text, true);
-            back::run(d, plan, view);
+            back::run(d, view);
         }
         OnFailure::Pause => {
             // Said once: a background run is read in every pass.

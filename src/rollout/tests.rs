@@ -1,5 +1,7 @@
 //! Behaviour of whole plans on hand-made snapshots.
 
+mod lines;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -38,6 +40,7 @@ fn user() -> KnobFields {
 fn set(version: &str, replicas: i32, ready: i32) -> ReplicaSetView {
     let pod = |i: i32| PodView {
         name: format!("{version}-{i}"),
+        created: None,
         ready_since: (i < ready).then_some(Timestamp::UNIX_EPOCH),
         problem: None,
     };
@@ -109,6 +112,8 @@ fn snapshot(workload: Option<DeploymentView>) -> Snapshot {
         routes: BTreeMap::new(),
         runs: BTreeMap::new(),
         templates: BTreeMap::new(),
+        hooks: BTreeMap::new(),
+        calibration: None,
         rival: None,
     }
 }
@@ -154,13 +159,26 @@ fn release(s: &mut Snapshot) -> &mut ReleaseStatus {
 }
 
 fn ask(s: &mut Snapshot, verb: RequestVerb) {
-    status(s).request = Some(Request { verb, by: Some("ann".into()), release: None });
+    status(s).request = Some(Request { verb, by: Some("ann".into()), ..Request::default() });
 }
 
 fn plan_of(s: &Snapshot) -> Plan {
     let made = plan(s, NOW);
     assert_eq!(check(s, &made), [], "{made:#?}");
     made
+}
+
+/// What the plan wrote about itself is there: its status and the Gate's entry.
+fn follow(s: &mut Snapshot, made: Plan) {
+    for action in made.actions {
+        if let Action::Gate { workload, entry } = action {
+            let deployments = entry.map(|e| (workload, *e)).into_iter().collect();
+            let account = Some("sluice".into());
+            s.gate =
+                Some(GateView { spec: GateSpec { account, deployments, ..GateSpec::default() } });
+        }
+    }
+    s.rollout.status = Some(made.status);
 }
 
 fn events(plan: &Plan) -> Vec<&'static str> {
@@ -272,6 +290,31 @@ fn a_single_pod_that_is_new_is_what_its_step_wants() {
 }
 
 #[test]
+fn a_release_that_is_scaled_to_one_pod_gives_it_to_the_stable_version_and_waits() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 1, 0);
+    view_of(&mut s).replicas = 1;
+    release(&mut s).shared = true;
+    let made = plan_of(&s);
+    assert_eq!(made.status.release.as_ref().map(|r| r.stage), Some(Stage::Suspended));
+    follow(&mut s, made);
+    let mut view = workload("v1", vec![set("v1", 1, 1), set("v2", 0, 0)]);
+    view.replicas = 1;
+    s.workload = Some(view);
+    let made = plan_of(&s);
+    assert_eq!(written(&made), None, "{made:#?}");
+    assert!(waiting(&made).contains("single replica"), "{}", waiting(&made));
+    let template_again =
+        |made: &Plan| matches!(written(made), Some(Write::Deployment(p)) if p.template.is_some());
+    follow(&mut s, made);
+    let mut more = s.clone();
+    view_of(&mut more).replicas = 10;
+    view_of(&mut more).replica_sets = vec![set("v1", 10, 10), set("v2", 0, 0)];
+    assert!(template_again(&plan_of(&more)), "with more it goes on");
+    ask(&mut s, RequestVerb::Retry);
+    assert!(template_again(&plan_of(&s)), "or when a person says so");
+}
+
+#[test]
 fn an_approval_that_nobody_waits_for_is_refused_with_a_word() {
     let mut s = released(Stage::Stepping, StepState::StepUpgrade, 1, 9);
     ask(&mut s, RequestVerb::Approve);
@@ -298,7 +341,7 @@ fn a_request_on_the_way_out_is_dropped_with_the_reason() {
     for (stage, why) in [
         (Stage::RollingBack, "on its way back"),
         (Stage::LettingGo, "being let go"),
-        (Stage::Suspended, "0 replicas"),
+        (Stage::Suspended, "waits for replicas"),
     ] {
         let mut s = released(stage, StepState::StepPaused, 2, 8);
         ask(&mut s, RequestVerb::Skip);
@@ -313,7 +356,8 @@ fn a_request_on_the_way_out_is_dropped_with_the_reason() {
 #[test]
 fn a_request_for_another_release_is_dropped() {
     let mut s = released(Stage::Stepping, StepState::StepPaused, 2, 8);
-    let request = Request { verb: RequestVerb::Abort, by: None, release: Some("r0".into()) };
+    let request =
+        Request { verb: RequestVerb::Abort, release: Some("r0".into()), ..Request::default() };
     status(&mut s).request = Some(request);
     let made = plan_of(&s);
     assert!(events(&made).contains(&"RequestDropped"));
@@ -370,7 +414,7 @@ fn a_disabled_rollout_leaves_no_entry() {
     let mut s = snapshot(Some(workload("v1", vec![set("v1", 10, 10)])));
     s.rollout.spec.disabled = true;
     let entry = GateEntry { rollout: Some("web".into()), ..GateEntry::default() };
-    let spec = GateSpec { account: None, deployments: [("web".to_owned(), entry)].into() };
+    let spec = GateSpec { deployments: [("web".to_owned(), entry)].into(), ..GateSpec::default() };
     s.gate = Some(GateView { spec });
     let made = plan_of(&s);
     place(&made, |a| matches!(a, Action::Gate { entry: None, .. }));
@@ -397,19 +441,224 @@ fn what_cannot_be_released_says_why() {
     }
 }
 
+fn deleted(s: &mut Snapshot) {
+    s.rollout.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(NOW));
+}
+
+fn written(plan: &Plan) -> Option<&Write> {
+    plan.actions.iter().find_map(|a| match a {
+        Action::Workload { write, .. } => Some(write),
+        _ => None,
+    })
+}
+
+#[test]
+fn the_deadline_counts_to_the_last_pod_and_a_person_may_give_it_more_time() {
+    let mut s = released(Stage::Finalising, StepState::Completed, 10, 2);
+    s.rollout.spec.on_failure = Some(crate::api::rollout::OnFailure::Pause);
+    let view = s.workload.as_mut().unwrap();
+    view.replica_sets = vec![set("v1", 2, 2), set("v2", 8, 0)];
+    view.fields.paused = false;
+    let long_ago = NOW.saturating_sub(jiff::SignedDuration::from_secs(601)).unwrap();
+    release(&mut s).since = Some(crate::api::Time(long_ago));
+    let made = plan_of(&s);
+    assert!(events(&made).contains(&"ProgressDeadlineExceeded"), "{made:#?}");
+    assert!(waiting(&made).contains("0 new pods are ready"), "{}", waiting(&made));
+    follow(&mut s, made);
+    assert!(waiting(&plan_of(&s)).contains("approve"), "it holds, and says so again");
+    ask(&mut s, RequestVerb::Approve);
+    let made = plan_of(&s);
+    let after = made.status.release.as_ref().unwrap();
+    assert_eq!((after.stage, after.held.as_ref()), (Stage::Finalising, None));
+    assert!(matches!(written(&made), Some(Write::Deployment(_))), "{made:#?}");
+}
+
+#[test]
+fn a_pause_before_the_end_does_not_make_pods_ready() {
+    let mut s = released(Stage::Finalising, StepState::Completed, 10, 0);
+    release(&mut s).since = Some(crate::api::Time(NOW));
+    view_of(&mut s).replica_sets = vec![set("v1", 0, 0), set("v2", 10, 4)];
+    let made = plan_of(&s);
+    assert!(waiting(&made).contains("4 of 10"), "{}", waiting(&made));
+    assert_eq!(written(&made), None);
+    view_of(&mut s).replica_sets = vec![set("v1", 0, 0), set("v2", 10, 10)];
+    let Some(Write::Deployment(patch)) = written(&plan_of(&s)).cloned() else { panic!() };
+    assert_eq!(patch.paused, Some(false), "the fields are given back");
+}
+
+#[test]
+fn a_step_that_is_smaller_than_the_one_before_says_that_it_goes_back() {
+    let mut s = released(Stage::Stepping, StepState::BeforeStepUpgrade, 5, 5);
+    s.rollout = Rollout {
+        spec: rollout(&json!({"strategy": {"canary": {"steps": [
+            {"replicas": "50%"}, {"replicas": 1}, {"replicas": "100%"}]}}}))
+        .spec,
+        ..s.rollout
+    };
+    release(&mut s).step = 1;
+    let made = plan_of(&s);
+    assert!(made.status.release.unwrap().backward);
+}
+
+#[test]
+fn old_pods_count_again_before_the_native_controller_chooses_among_their_sets() {
+    let never = crate::workload::NEVER_READY_SECONDS;
+    let mut s = released(Stage::RollingBack, StepState::StepUpgrade, 0, 0);
+    let mut middle = set("v2", 3, 3);
+    (middle.min_ready_seconds, middle.available) = (never, 0);
+    let broken = set("v3", 1, 0);
+    s.workload = Some(workload("v1", vec![set("v1", 6, 6), middle.clone(), broken.clone()]));
+    s.workload.as_mut().unwrap().fields.paused = true;
+    let made = plan_of(&s);
+    let Some(Write::MinReady { replica_set, seconds: 0, .. }) = written(&made) else {
+        panic!("{made:#?}");
+    };
+    assert_eq!(replica_set, "web-v2");
+    middle.min_ready_seconds = 0;
+    let view = s.workload.as_mut().unwrap();
+    view.replica_sets = vec![set("v1", 6, 6), middle.clone(), broken.clone()];
+    assert_eq!(written(&plan_of(&s)), None, "not before it is seen");
+    middle.available = 3;
+    view_of(&mut s).replica_sets = vec![set("v1", 6, 6), middle, broken];
+    assert!(matches!(written(&plan_of(&s)), Some(Write::Deployment(_))));
+}
+
+fn view_of(s: &mut Snapshot) -> &mut DeploymentView {
+    s.workload.as_mut().unwrap()
+}
+
+#[test]
+fn pods_that_a_scale_event_adds_to_a_step_come_before_the_traffic_that_waits_for_them() {
+    let mut s = released(Stage::Stepping, StepState::StepTrafficRouting, 1, 9);
+    let canary = json!({
+        "trafficRoutings": [{"service": "web", "gateway": {"httpRouteName": "web"}}],
+        "steps": [{"replicas": "20%", "traffic": "20%"}, {"replicas": "100%"}],
+    });
+    s.rollout.spec = rollout(&json!({"strategy": {"canary": canary}})).spec;
+    let made = plan_of(&s);
+    let state = made.status.release.as_ref().map(|r| r.state);
+    assert_eq!(state, Some(StepState::StepUpgrade), "one of two is there");
+    assert!(matches!(written(&made), Some(Write::Deployment(_))), "{made:#?}");
+}
+
+#[test]
+fn a_version_in_between_that_never_got_ready_goes_before_one_that_did() {
+    let mut s = released(Stage::Stepping, StepState::BeforeStepUpgrade, 0, 0);
+    let sets = vec![set("v1", 5, 5), set("v3", 4, 4), set("v4", 1, 0), set("v2", 0, 0)];
+    view_of(&mut s).replica_sets = sets;
+    let made = plan_of(&s);
+    let Some(Write::Scale { replica_set, to: 0, desired: 10, .. }) = written(&made) else {
+        panic!("{made:#?}");
+    };
+    assert_eq!(replica_set, "web-v4");
+}
+
+/// The stable Service, pinned by the release, which the notes say.
+fn pinned(s: &mut Snapshot) {
+    let service = json!({"metadata": {"name": "web", "uid": "s", "resourceVersion": "1"},
+        "spec": {"selector": {"app": "web", "pod-template-hash": "v1"}, "ports": [{"port": 80}]}});
+    s.services.insert("web".into(), service);
+    release(s).traffic_notes = Some(r#"{"routes":{},"pinned":["web"],"canaries":[]}"#.to_owned());
+}
+
+fn opened(plan: &Plan) -> bool {
+    plan.actions.iter().any(|a| {
+        matches!(a, Action::PutService(s)
+            if s.pointer("/spec/selector/pod-template-hash").is_none())
+    })
+}
+
+#[test]
+fn a_pause_leaves_no_service_without_an_endpoint() {
+    for paused in [true, false] {
+        let mut s = released(Stage::Stepping, StepState::StepPaused, 1, 0);
+        view_of(&mut s).replicas = 1;
+        s.rollout.spec.strategy.paused = paused;
+        release(&mut s).held = (!paused).then(|| "the analysis cannot tell".into());
+        pinned(&mut s);
+        let made = plan_of(&s);
+        assert!(opened(&made), "scaling took the last stable pod away: {made:#?}");
+    }
+}
+
+#[test]
+fn a_pause_does_not_keep_a_version_that_scaling_gave_every_pod() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 10, 0);
+    s.rollout.spec.strategy.paused = true;
+    let made = plan_of(&s);
+    assert_eq!(made.status.release.map(|r| r.stage), Some(Stage::Suspended));
+}
+
+#[test]
+fn a_rollback_on_delete_that_cannot_be_ends_as_a_hold() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 10, 0);
+    s.workload = Some(workload("v2", vec![set("v2", 10, 10)]));
+    s.rollout.spec.on_delete = Some(crate::api::rollout::OnDelete::Rollback);
+    deleted(&mut s);
+    let made = plan_of(&s);
+    assert!(events(&made).contains(&"RollbackImpossible"), "{made:#?}");
+    let mut told = 0;
+    follow(&mut s, made);
+    for _ in 0..3 {
+        let made = plan_of(&s);
+        told += events(&made).iter().filter(|e| **e == "RollbackImpossible").count();
+        view_of(&mut s).fields.paused = true;
+        follow(&mut s, made);
+    }
+    assert_eq!(told, 0, "said once");
+    assert_eq!(status(&mut s).release, None);
+    assert!(plan_of(&s).actions.contains(&Action::Finalizer(false)));
+}
+
+#[test]
+fn a_spec_that_cannot_be_read_stops_a_release_but_not_its_way_back() {
+    let bad = rollout(&json!({"strategy": {"canary": {"steps": [{"replicas": "0%"}]}}})).spec;
+    let mut s = released(Stage::RollingBack, StepState::StepPaused, 2, 8);
+    s.rollout.spec = bad.clone();
+    let made = plan_of(&s);
+    let Some(Write::Deployment(patch)) = written(&made) else { panic!("{made:#?}") };
+    assert!(patch.template.is_some(), "the stable template is put back");
+    let said = made.status.conditions.iter().find(|c| c.type_ == "InvalidSpec").unwrap();
+    assert!(said.message.contains("needs no plan"), "{}", said.message);
+    for verb in [None, Some(RequestVerb::Abort)] {
+        let mut s = released(Stage::Stepping, StepState::StepPaused, 2, 8);
+        s.rollout.spec = bad.clone();
+        if let Some(verb) = verb {
+            ask(&mut s, verb);
+        } else {
+            view_of(&mut s).template = template("v1");
+            view_of(&mut s).template_hash = template_hash(&template("v1"));
+        }
+        let made = plan_of(&s);
+        assert!(events(&made).contains(&"RollingBack"), "{verb:?}: {made:#?}");
+    }
+    let mut s = released(Stage::Stepping, StepState::StepReady, 2, 8);
+    s.rollout.spec = bad;
+    let made = plan_of(&s);
+    assert!(waiting(&made).contains("steps[0].replicas"), "{}", waiting(&made));
+    assert_eq!(made.status.release.map(|r| r.step), Some(0), "no step is taken");
+}
+
+#[test]
+fn a_next_version_that_has_too_many_pods_already_goes_back_to_its_step() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 2, 4);
+    let view = view_of(&mut s);
+    view.replica_sets = vec![set("v1", 4, 4), set("v3", 4, 4), set("v2", 2, 2)];
+    view.template = template("v3");
+    view.template_hash = template_hash(&template("v3"));
+    let made = plan_of(&s);
+    assert!(events(&made).contains(&"NextVersion"), "{made:#?}");
+    assert!(made.status.release.unwrap().backward);
+}
+
 #[test]
 fn a_pod_that_gets_ready_costs_no_status_write() {
     let mut s = released(Stage::Stepping, StepState::StepUpgrade, 2, 8);
     let view = s.workload.as_mut().unwrap();
     view.replica_sets = vec![set("v1", 8, 8), set("v2", 2, 0)];
     let first = plan_of(&s);
-    let entry = first.actions.iter().find_map(|a| match a {
-        Action::Gate { entry: Some(entry), .. } => Some((**entry).clone()),
-        _ => None,
-    });
-    let deployments = [("web".to_owned(), entry.unwrap())].into();
-    s.gate = Some(GateView { spec: GateSpec { account: Some("sluice".into()), deployments } });
-    s.rollout.status = Some(first.status);
+    follow(&mut s, first);
     let view = s.workload.as_mut().unwrap();
     view.replica_sets = vec![set("v1", 8, 8), set("v2", 2, 1)];
     let made = plan_of(&s);
@@ -448,6 +697,7 @@ fn verb() -> impl Strategy<Value = Option<RequestVerb>> {
         RequestVerb::Retry,
         RequestVerb::Skip,
         RequestVerb::Restart,
+        RequestVerb::Pause,
     ]))
 }
 
@@ -513,3 +763,9 @@ proptest! {
         prop_assert_eq!(back, made.status);
     }
 }
+
+mod between;
+mod exhaustive;
+mod hooks;
+mod watch;
+mod windows;

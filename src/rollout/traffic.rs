@@ -5,62 +5,23 @@
 //! is pinned only while the stable revision has ready pods, and a canary Service gets traffic only while
 //! it has ready endpoints; where its pods must go while it still has traffic, it is widened first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::notes::{Notes, RouteNote, as_it_is, is_given, keep, read};
 use super::types::{Action, Who};
 use super::{Draft, back as way_back, status, steps};
 use crate::api::status::TrafficStatus;
 use crate::spec::{self, StepPlan, Traffic};
 use crate::traffic::{
-    Acceptance, RouteNotes, ServicePair, Split, accepted, apply_route, canary_service,
-    check_canary_service, check_route, check_service, pin, pinned_to, reach, restore_route, unpin,
+    Acceptance, ServicePair, Split, accepted, apply_route, canary_service, check_canary_service,
+    check_route, check_service, pin, pinned_to, reach, restore_route, unpin,
 };
 use crate::workload::{DeploymentView, POD_TEMPLATE_HASH};
 
 /// Resets of a route by somebody else in one step before the release holds.
 const CONTENDED_MAX: i32 = 3;
-
-/// What the release has changed, kept in the status until the release is over.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-struct Notes {
-    /// Edited routes.
-    routes: BTreeMap<String, RouteNote>,
-    /// Stable Services that were pinned.
-    pinned: BTreeSet<String>,
-    /// Canary Services that were made.
-    canaries: BTreeSet<String>,
-}
-
-/// One edited route.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-struct RouteNote {
-    /// The user's Service.
-    service: String,
-    /// The one rule that is split, if the user named one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
-    /// What restores the route.
-    notes: RouteNotes,
-    /// What was written last.
-    split: Split,
-}
-
-fn read(d: &Draft<'_>) -> Notes {
-    let text = d.status.release.as_ref().and_then(|r| r.traffic_notes.as_deref());
-    text.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default()
-}
-
-fn keep(d: &mut Draft<'_>, notes: &Notes) {
-    let text = serde_json::to_string(notes).unwrap_or_default();
-    if read(d) != *notes {
-        d.release().traffic_notes = Some(text);
-    }
-}
 
 /// The split that a step asks for.
 fn split_of(step: &StepPlan) -> Split {
@@ -107,9 +68,9 @@ pub(crate) fn prepare(
         return to_native(d, false);
     }
     if steps::aim_of(step, view.replicas) >= view.replicas {
-        return open_stable(d, plan);
+        return open_stable(d);
     }
-    pin_stable(d, plan, view)
+    pin_stable(d, view)
 }
 
 /// Whether every Service and route is there and usable; says which is not.
@@ -147,12 +108,12 @@ fn problem(d: &Draft<'_>, plan: &spec::Plan) -> Option<(&'static str, String)> {
         {
             return Some(("CanaryServiceTaken", e.to_string()));
         }
-        for name in &routing.http_routes {
-            let Some(route) = d.s.routes.get(name) else {
-                let text = format!("HTTPRoute {name} does not exist: create it");
+        for named in &routing.routes {
+            let Some(route) = d.s.routes.get(&named.key()) else {
+                let text = format!("{named} does not exist: create it");
                 return Some(("RouteMissing", text));
             };
-            if !notes.routes.contains_key(name)
+            if !notes.routes.contains_key(&named.key())
                 && let Err(e) = check_route(route, &pair, routing.rule_name.as_deref())
             {
                 return Some(("RouteUnusable", e.to_string()));
@@ -172,7 +133,7 @@ fn owner(d: &Draft<'_>) -> Value {
 
 /// Pins the stable Services, so that new pods get no traffic by accident. While a version in between
 /// still has pods that carry traffic, and the stable one cannot carry all of it, nothing is pinned.
-fn pin_stable(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
+fn pin_stable(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
     let release = d.released();
     let Some(stable) = view.by_hash(&release.stable) else { return true };
     let middle =
@@ -183,29 +144,54 @@ fn pin_stable(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bo
     }
     let mut notes = read(d);
     let mut done = true;
-    for routing in &plan.traffic {
-        let Some(service) = d.s.services.get(&routing.service) else { continue };
+    let names = services(d);
+    for name in &names {
+        let Some(service) = d.s.services.get(name) else { continue };
         if pinned_to(service, POD_TEMPLATE_HASH) == Some(release.stable.as_str()) {
             continue;
         }
-        notes.pinned.insert(routing.service.clone());
+        notes.pinned.insert(name.clone());
         let pinned = pin(service, (POD_TEMPLATE_HASH, &release.stable));
         d.after.push(Action::PutService(Box::new(pinned)));
-        d.wait(Who::Router, format!("Service {} to be pinned", routing.service));
+        d.wait(Who::Router, format!("Service {name} to be pinned"));
         done = false;
     }
     keep(d, &notes);
-    done && endpoints_ready(d, plan)
+    done && endpoints_ready(d, &names)
+}
+
+/// The stable Services: those of the plan, and those that the release has changed. The way back needs
+/// no valid plan.
+fn services(d: &mut Draft<'_>) -> BTreeSet<String> {
+    let notes = read(d);
+    let mut names = notes.pinned;
+    names.extend(notes.routes.into_values().map(|note| note.service));
+    if let Ok(plan) = d.spec() {
+        names.extend(plan.traffic.iter().map(|t| t.service.clone()));
+    }
+    names
 }
 
 /// Before pods move: no Service stays pinned to a version that has, or is about to have, no ready pod.
-pub(crate) fn keep_carried(
-    d: &mut Draft<'_>,
-    plan: &spec::Plan,
-    view: &DeploymentView,
-    k: i32,
-) -> bool {
-    if carries(d, view, k) { true } else { open_stable(d, plan) }
+pub(crate) fn keep_carried(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> bool {
+    if carries(d, view, k) { true } else { open_stable(d) }
+}
+
+/// While the routes give the new version traffic: no canary Service stays pinned to pods of which none is
+/// ready. Scaling takes them (4 of 10 scaled to 1 leaves the stable pod), or they crash. Until one is
+/// ready again the Service serves from every revision, so that its share is answered.
+pub(crate) fn keep_served(d: &mut Draft<'_>, view: &DeploymentView) {
+    let notes = read(d);
+    if !is_given(d, &notes) || !carries(d, view, 0) {
+        return;
+    }
+    let dead = notes.canaries.iter().any(|name| {
+        let hash = d.s.services.get(name).and_then(|s| pinned_to(s, POD_TEMPLATE_HASH));
+        hash.is_some_and(|hash| view.by_hash(hash).is_none_or(|rs| rs.ready() == 0))
+    });
+    if dead {
+        widen(d, &notes);
+    }
 }
 
 /// The stable version keeps pods in this step, and one of them is ready.
@@ -215,10 +201,10 @@ fn carries(d: &Draft<'_>, view: &DeploymentView, k: i32) -> bool {
 }
 
 /// Every stable Service has a ready endpoint.
-fn endpoints_ready(d: &mut Draft<'_>, plan: &spec::Plan) -> bool {
-    for routing in &plan.traffic {
-        if d.s.endpoints.get(&routing.service).copied().unwrap_or(0) == 0 {
-            d.wait(Who::Pods, format!("a ready endpoint of Service {}", routing.service));
+fn endpoints_ready(d: &mut Draft<'_>, services: &BTreeSet<String>) -> bool {
+    for name in services.iter().filter(|name| d.s.services.contains_key(*name)) {
+        if d.s.endpoints.get(name).copied().unwrap_or(0) == 0 {
+            d.wait(Who::Pods, format!("a ready endpoint of Service {name}"));
             return false;
         }
     }
@@ -226,15 +212,9 @@ fn endpoints_ready(d: &mut Draft<'_>, plan: &spec::Plan) -> bool {
 }
 
 /// Takes the pins of the stable Services away: they serve from every revision.
-pub(crate) fn open_stable(d: &mut Draft<'_>, plan: &spec::Plan) -> bool {
-    let names: Vec<String> = plan.traffic.iter().map(|t| t.service.clone()).collect();
-    open(d, &names)
-}
-
-fn open(d: &mut Draft<'_>, names: &[String]) -> bool {
-    let pinned = read(d).pinned;
+pub(crate) fn open_stable(d: &mut Draft<'_>) -> bool {
     let mut done = true;
-    for name in names.iter().filter(|n| pinned.contains(*n)) {
+    for name in &read(d).pinned {
         let Some(service) = d.s.services.get(name) else { continue };
         if pinned_to(service, POD_TEMPLATE_HASH).is_some() {
             d.after.push(Action::PutService(Box::new(unpin(service, POD_TEMPLATE_HASH))));
@@ -261,7 +241,7 @@ pub(crate) fn to_step(
     }
     // After a scale event the stable version may have pods again that it had not.
     let k = steps::aim_of(step, view.replicas);
-    if carries(d, view, k) && !pin_stable(d, plan, view) {
+    if carries(d, view, k) && !pin_stable(d, view) {
         return false;
     }
     let text = text_of(&split);
@@ -269,7 +249,7 @@ pub(crate) fn to_step(
     d.status.traffic = Some(TrafficStatus { desired: Some(text.clone()), observed });
     let tolerated = plan.failure_threshold.of(steps::aim_of(step, view.replicas));
     let needed = (steps::aim_of(step, view.replicas) - tolerated).max(1);
-    if !canary_services(d, plan, view, needed) {
+    if !canary_services(d, plan, view, (needed, &split)) {
         return false;
     }
     if !write_routes(d, plan, &split) {
@@ -284,22 +264,40 @@ pub(crate) fn to_step(
     true
 }
 
-/// The canary Services exist, select the new revision and have `needed` ready endpoints.
+/// The step's weight is in a route and not noted yet: the pass that wrote it has told of the step's pods, and
+/// its status waits for the router's word.
+pub(crate) fn is_on_its_way(d: &Draft<'_>, step: &StepPlan) -> bool {
+    let split = split_of(step);
+    read(d).routes.iter().any(|(key, note)| {
+        let noted = Split { weight: split.weight, ..note.split.clone() };
+        let is = d.s.routes.get(key).map(|r| reach(r, &ServicePair::of(&note.service)).weight);
+        note.split != split && noted == split && is == Some(split.weight)
+    })
+}
+
+/// The canary Services exist, select the new revision and have `needed` ready endpoints. What restores the
+/// routes is noted with the Services, so that one status tells of both.
 fn canary_services(
     d: &mut Draft<'_>,
     plan: &spec::Plan,
     view: &DeploymentView,
-    needed: i32,
+    (needed, split): (i32, &Split),
 ) -> bool {
-    let Some(hash) = view.current().map(|rs| rs.hash.clone()) else {
+    let Some((hash, count)) = view.current().map(|rs| (rs.hash.clone(), rs.ready())) else {
         d.wait(Who::Pods, "the new ReplicaSet");
         return false;
     };
     let mut notes = read(d);
+    if count == 0 && is_given(d, &notes) {
+        d.wait(Who::Pods, "a new pod to be ready: until then its traffic goes to every version");
+        return false;
+    }
     let mut done = true;
     for routing in &plan.traffic {
         let pair = ServicePair::of(&routing.service);
-        notes.canaries.insert(pair.canary.clone());
+        if notes.canaries.insert(pair.canary.clone()) {
+            note_routes(d, routing, split, &mut notes);
+        }
         match d.s.services.get(&pair.canary) {
             None => {
                 let Some(stable) = d.s.services.get(&routing.service) else { continue };
@@ -330,6 +328,24 @@ fn canary_services(
     done
 }
 
+/// What restores the routes, before anything is written to them. A split by more than a weight is noted
+/// with its first write, so that a match that nobody wrote is not taken for one that somebody removed.
+fn note_routes(d: &Draft<'_>, routing: &spec::TrafficRouting, split: &Split, notes: &mut Notes) {
+    let Some(first) = split.weight.map(|_| Split::percent(0)) else { return };
+    if *split != (Split { weight: split.weight, ..Split::stable() }) {
+        return;
+    }
+    let pair = ServicePair::of(&routing.service);
+    for named in &routing.routes {
+        let Some(route) = d.s.routes.get(&named.key()) else { continue };
+        let rule = routing.rule_name.as_deref();
+        let Ok((_, saved)) = apply_route(route, &pair, rule, split, None) else { continue };
+        let (service, rule) = (routing.service.clone(), routing.rule_name.clone());
+        let note = RouteNote { service, rule, notes: saved, split: first.clone() };
+        notes.routes.entry(named.key()).or_insert(note);
+    }
+}
+
 /// Every route says exactly this split and its gateways have accepted it.
 fn write_routes(d: &mut Draft<'_>, plan: &spec::Plan, split: &Split) -> bool {
     let mut notes = read(d);
@@ -337,9 +353,9 @@ fn write_routes(d: &mut Draft<'_>, plan: &spec::Plan, split: &Split) -> bool {
     let mut resets = 0;
     for routing in &plan.traffic {
         let pair = ServicePair::of(&routing.service);
-        for name in &routing.http_routes {
-            let Some(route) = d.s.routes.get(name) else { continue };
-            let known = notes.routes.get(name).cloned();
+        for named in &routing.routes {
+            let Some(route) = d.s.routes.get(&named.key()) else { continue };
+            let known = notes.routes.get(&named.key()).cloned();
             let rule = routing.rule_name.as_deref();
             let edited = apply_route(route, &pair, rule, split, known.as_ref().map(|k| &k.notes));
             let (edited, saved) = match edited {
@@ -362,12 +378,12 @@ fn write_routes(d: &mut Draft<'_>, plan: &spec::Plan, split: &Split) -> bool {
             if edited.get("spec") != route.get("spec") {
                 resets += i32::from(known.is_some_and(|k| k.split == *split));
                 d.after.push(Action::PutRoute(Box::new(edited)));
-                d.wait(Who::Router, format!("HTTPRoute {name} to be written"));
+                d.wait(Who::Router, format!("{named} to be written"));
                 done = false;
             } else {
-                done &= is_accepted(d, name, route);
+                done &= is_accepted(d, route);
             }
-            notes.routes.insert(name.clone(), note);
+            notes.routes.insert(named.key(), note);
         }
     }
     keep(d, &notes);
@@ -377,27 +393,38 @@ fn write_routes(d: &mut Draft<'_>, plan: &spec::Plan, split: &Split) -> bool {
     done
 }
 
-/// Somebody else writes the routes too: said from the first time on, held from the third.
+/// Somebody else writes the routes too: they are written again twice, then the release holds.
 fn contended(d: &mut Draft<'_>, resets: i32) {
     let count = d.released().contended.unwrap_or(0) + resets;
     d.release().contended = Some(count);
-    if count == CONTENDED_MAX {
+    if count >= CONTENDED_MAX {
         let text = "somebody else resets the route's weights: exclude spec.rules from that tool";
         status::set(d, status::CONTENDED, true, "RouteContended", text);
         d.warn("RouteContended", text);
+        let release = d.release();
+        release.held = Some(text.to_owned());
+        release.contended = None;
     }
 }
 
+/// `HTTPRoute web`, for messages.
+fn title(route: &Value) -> String {
+    let part = |path: &str| route.pointer(path).and_then(Value::as_str);
+    let kind = part("/kind").unwrap_or("HTTPRoute");
+    format!("{kind} {}", part("/metadata/name").unwrap_or_default())
+}
+
 /// The gateways have accepted the route as it is now.
-fn is_accepted(d: &mut Draft<'_>, name: &str, route: &Value) -> bool {
+fn is_accepted(d: &mut Draft<'_>, route: &Value) -> bool {
+    let name = title(route);
     match accepted(route) {
         Acceptance::Accepted => true,
         Acceptance::Pending { why } => {
-            d.wait(Who::Router, format!("HTTPRoute {name}: {why}"));
+            d.wait(Who::Router, format!("{name}: {why}"));
             false
         }
         Acceptance::Refused { parent, reason, message } => {
-            let text = format!("{parent} refuses HTTPRoute {name}: {reason}: {message}");
+            let text = format!("{parent} refuses {name}: {reason}: {message}");
             if status::set(d, status::TRAFFIC, true, "RouteRefused", &text) {
                 d.warn("RouteRefused", text.clone());
             }
@@ -408,35 +435,30 @@ fn is_accepted(d: &mut Draft<'_>, name: &str, route: &Value) -> bool {
 }
 
 /// No traffic to the new version, as far as the stable pods carry it; its pods stay.
-pub(crate) fn to_stable(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
+pub(crate) fn to_stable(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
     let release = d.released();
     let ready = view.by_hash(&release.stable).map_or(0, crate::workload::ReplicaSetView::ready);
     let carried = way_back::carried_percent(view, &release, ready);
-    if plan.traffic.is_empty() {
+    if services(d).is_empty() {
         return true;
     }
-    if carried >= 100 && !pin_stable(d, plan, view) {
+    if carried >= 100 && !pin_stable(d, view) {
         return false;
     }
-    back(d, plan, view, carried)
+    back(d, view, carried)
 }
 
 /// Takes traffic from the new version as far as the stable pods carry it: `carried` percent of the
 /// whole. What is left goes to a canary Service that serves from every revision, so that its own pods
 /// may go at any moment.
-pub(crate) fn back(
-    d: &mut Draft<'_>,
-    plan: &spec::Plan,
-    view: &DeploymentView,
-    carried: i32,
-) -> bool {
+pub(crate) fn back(d: &mut Draft<'_>, view: &DeploymentView, carried: i32) -> bool {
     let mut notes = read(d);
     let reached = notes.routes.iter().any(|(name, note)| {
         let pair = ServicePair::of(&note.service);
         d.s.routes.get(name).is_some_and(|r| !reach(r, &pair).is_none())
     });
     let mut done = true;
-    if reached && carried >= 100 && !pin_stable(d, plan, view) {
+    if reached && carried >= 100 && !pin_stable(d, view) {
         return false;
     }
     if reached && carried < 100 {
@@ -446,16 +468,16 @@ pub(crate) fn back(
     for (name, note) in &mut notes.routes {
         let Some(route) = d.s.routes.get(name) else { continue };
         let pair = ServicePair::of(&note.service);
-        let split = less(&note.split, most);
+        let split = less(&as_it_is(route, &pair, &note.split), most);
         let wanted = apply_route(route, &pair, note.rule.as_deref(), &split, Some(&note.notes))
             .map_or_else(|_| restore_route(route, &pair, Some(&note.notes)), |(edited, _)| edited);
         note.split = split;
         if wanted.get("spec") != route.get("spec") {
             d.after.push(Action::PutRoute(Box::new(wanted)));
-            d.wait(Who::Router, format!("HTTPRoute {name} to be written"));
+            d.wait(Who::Router, format!("{} to be written", title(route)));
             done = false;
         } else {
-            done &= is_accepted(d, name, route);
+            done &= is_accepted(d, route);
         }
     }
     let shown = notes.routes.values().next().map(|n| text_of(&n.split));
@@ -495,8 +517,7 @@ fn widen(d: &mut Draft<'_>, notes: &Notes) -> bool {
 /// canary Services go too.
 pub(crate) fn to_native(d: &mut Draft<'_>, cleanup: bool) -> bool {
     let mut notes = read(d);
-    let names: Vec<String> = notes.pinned.iter().cloned().collect();
-    if !open(d, &names) {
+    if !open_stable(d) {
         return false;
     }
     let mut done = true;
@@ -507,10 +528,10 @@ pub(crate) fn to_native(d: &mut Draft<'_>, cleanup: bool) -> bool {
         note.split = Split::stable();
         if restored.get("spec") != route.get("spec") {
             d.after.push(Action::PutRoute(Box::new(restored)));
-            d.wait(Who::Router, format!("HTTPRoute {name} to be restored"));
+            d.wait(Who::Router, format!("{} to be restored", title(route)));
             done = false;
         } else {
-            done &= is_accepted(d, name, route);
+            done &= is_accepted(d, route);
         }
     }
     if done {

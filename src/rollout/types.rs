@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{AnalysisRun, GateEntry, RolloutStatus};
+use super::hook_call::HookCall;
+use crate::api::{AnalysisRun, GateEntry, LetGo, RolloutStatus};
 use crate::workload::Write;
 
 /// Everything that follows from a snapshot and the time.
@@ -15,6 +16,8 @@ pub struct Plan {
     pub urgency: Urgency,
     /// What to do, in this order; the first failure ends it and the next plan starts from facts.
     pub actions: Vec<Action>,
+    /// Calls of hooks to make once all actions are done: their attempts are in the status then.
+    pub calls: Vec<HookCall>,
     /// When to plan again though nothing happens.
     pub wake: Option<Timestamp>,
     /// Who or what must act.
@@ -44,6 +47,13 @@ pub enum Action {
         /// The entry, or none.
         entry: Option<Box<GateEntry>>,
     },
+    /// Sets or removes what the Gate remembers of a workload that was let go.
+    LetGo {
+        /// The workload.
+        workload: String,
+        /// What it gets back one day, or nothing any more.
+        left: Option<Box<LetGo>>,
+    },
     /// Adds or takes away our finalizer on the Rollout.
     Finalizer(bool),
     /// A write to the workload.
@@ -57,10 +67,12 @@ pub enum Action {
         /// What to write.
         write: Write,
     },
-    /// Takes our entry out of the workload's `managedFields`, so that a user's server-side apply meets no
+    /// Takes our entry out of an object's `managedFields`, so that a user's server-side apply meets no
     /// conflict.
     Disown {
-        /// Uid of the Deployment.
+        /// What it is.
+        kind: Disowned,
+        /// Its uid.
         uid: String,
         /// Its resourceVersion.
         resource_version: String,
@@ -80,7 +92,7 @@ pub enum Action {
         /// Uid, as a precondition.
         uid: String,
     },
-    /// Replaces an HTTPRoute; the object carries uid and resourceVersion.
+    /// Replaces an HTTPRoute or a GRPCRoute; the object carries uid and resourceVersion.
     PutRoute(Box<Value>),
     /// Creates an AnalysisRun.
     StartRun(Box<AnalysisRun>),
@@ -100,6 +112,19 @@ pub enum Action {
     },
     /// Tells people.
     Event(EventNote),
+}
+
+/// What a release writes to and leaves to its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disowned {
+    /// The workload.
+    Deployment,
+    /// A stable Service.
+    Service,
+    /// An HTTPRoute.
+    HttpRoute,
+    /// A GRPCRoute.
+    GrpcRoute,
 }
 
 /// An Event to write.
@@ -133,6 +158,8 @@ pub enum Who {
     Router,
     /// An analysis.
     Analysis,
+    /// A hook.
+    Hook,
     /// Time.
     Time,
     /// The cluster: an object or a permission is missing.

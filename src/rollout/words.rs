@@ -18,6 +18,10 @@ pub fn describe_action(action: &Action) -> String {
             None => format!("gate {workload}"),
         },
         Action::Gate { workload, entry: None } => format!("let {workload} out of the Gate"),
+        Action::LetGo { workload, left: Some(_) } => {
+            format!("note the user's maxSurge of {workload}")
+        }
+        Action::LetGo { workload, left: None } => format!("forget the note on {workload}"),
         Action::Finalizer(true) => "add the finalizer to the Rollout".into(),
         Action::Finalizer(false) => "take the finalizer off the Rollout".into(),
         Action::Workload { name, write, .. } => match write {
@@ -29,11 +33,16 @@ pub fn describe_action(action: &Action) -> String {
                 format!("set minReadySeconds of ReplicaSet {replica_set} to {seconds}")
             }
         },
-        Action::Disown { name, .. } => format!("drop our managedFields entry of Deployment {name}"),
+        Action::Disown { kind, name, .. } => {
+            format!("drop our managedFields entry of {kind:?} {name}")
+        }
         Action::CreateService(object) => format!("create Service {}", name(object)),
         Action::PutService(object) => format!("change the selector of Service {}", name(object)),
         Action::DeleteService { name, .. } => format!("delete Service {name}"),
-        Action::PutRoute(object) => format!("edit HTTPRoute {}", name(object)),
+        Action::PutRoute(object) => {
+            let kind = object.get("kind").and_then(Value::as_str).unwrap_or("HTTPRoute");
+            format!("edit {kind} {}", name(object))
+        }
         Action::StartRun(run) => {
             format!("start AnalysisRun {}", run.metadata.name.as_deref().unwrap_or_default())
         }
