@@ -1,17 +1,16 @@
 //! A plan, action by action, in order; the first failure ends it and the next plan starts from facts.
 
-use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::Writer;
 use super::error::ApplyError;
+use super::events::{Regarding, tell};
 use super::prove::prove;
 use super::request::{Http, path};
-use crate::api::{FINALIZER, GATE_NAME, GateEntry, Rollout, WANTED_ANNOTATION};
+use crate::api::{FINALIZER, GATE_NAME, GateEntry, LetGo, Rollout, WANTED_ANNOTATION};
 use crate::observe::Kind;
-use crate::rollout::{Action, EventNote, Plan, Proof};
+use crate::rollout::{Action, Disowned, Plan, Proof};
 use crate::workload::{KnobPatch, Write};
 
 const OURS: &str = "sluice.dev/v1beta1";
@@ -76,15 +75,9 @@ pub async fn run<W: Writer>(
         }
         seen(brought);
     }
-    join_all(notes.into_iter().map(|note| tell(client, target, note))).await;
+    let about = Regarding::rollout(target.rollout);
+    tell(client, &about, target.instance, target.now, notes).await;
     done
-}
-
-/// Writes an Event. One that cannot be written must not stop a release.
-async fn tell(client: &kube::Client, target: &Target<'_>, note: &EventNote) {
-    if let Err(error) = event(target, note).send(client).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "event not written");
-    }
 }
 
 async fn one(
@@ -111,7 +104,16 @@ async fn one(
             (Kind::Rollout, Http::put(format!("{rollout}/status"), body))
         }
         Action::Gate { workload, entry } => {
-            return gate(client, target.account, namespace, workload, entry.as_deref()).await;
+            let Some(entry) = entry else { return leave(client, namespace, workload, name).await };
+            let (patch, whole) = (entry_patch(entry), json!(entry));
+            let part = ("deployments", workload.as_str());
+            return Box::pin(gate(client, target.account, namespace, part, (patch, whole))).await;
+        }
+        Action::LetGo { workload, left: None } => return forget(client, namespace, workload).await,
+        Action::LetGo { workload, left: Some(left) } => {
+            let (patch, whole) = (left_patch(left), json!(left));
+            let part = ("letGo", workload.as_str());
+            return Box::pin(gate(client, target.account, namespace, part, (patch, whole))).await;
         }
         Action::Finalizer(on) => {
             let Some(request) = finalizer(target.rollout, *on, version, &rollout) else {
@@ -122,7 +124,13 @@ async fn one(
         Action::Workload { uid, resource_version, name, write } => {
             workload(namespace, name, uid, resource_version, write)
         }
-        Action::Disown { uid, resource_version, name, index } => {
+        Action::Disown { kind, uid, resource_version, name, index } => {
+            let (kind, group) = match kind {
+                Disowned::Deployment => (Kind::Deployment, APPS),
+                Disowned::Service => (Kind::Service, "v1"),
+                Disowned::HttpRoute => (Kind::HttpRoute, ROUTES),
+                Disowned::GrpcRoute => (Kind::GrpcRoute, ROUTES),
+            };
             let entry = format!("/metadata/managedFields/{index}");
             let body = json!([
                 {"op": "test", "path": "/metadata/uid", "value": uid},
@@ -130,8 +138,8 @@ async fn one(
                 {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
                 {"op": "remove", "path": entry},
             ]);
-            let at = path(APPS, namespace, "deployments", name);
-            (Kind::Deployment, Http::json_patch(at, body))
+            let at = path(group, namespace, kind.names().3, name);
+            (kind, Http::json_patch(at, body))
         }
         Action::CreateService(object) => {
             let at = path("v1", namespace, "services", "");
@@ -147,8 +155,10 @@ async fn one(
             return done_if(sent, &[404, 409]).map(|_| None);
         }
         Action::PutRoute(object) => {
-            let at = path(ROUTES, namespace, "httproutes", name_of(object));
-            (Kind::HttpRoute, Http::put(at, (**object).clone()))
+            let grpc = object.get("kind").is_some_and(|kind| kind == "GRPCRoute");
+            let kind = if grpc { Kind::GrpcRoute } else { Kind::HttpRoute };
+            let at = path(ROUTES, namespace, kind.names().3, name_of(object));
+            (kind, Http::put(at, (**object).clone()))
         }
         Action::StartRun(run) => {
             let at = path(OURS, namespace, "analysisruns", "");
@@ -169,7 +179,8 @@ async fn one(
             return Ok(proof.map(|proof| Seen::Proof(workload.clone(), proof)));
         }
         Action::Event(note) => {
-            tell(client, target, note).await;
+            let about = Regarding::rollout(target.rollout);
+            tell(client, &about, target.instance, target.now, [note]).await;
             return Ok(None);
         }
     };
@@ -190,31 +201,72 @@ fn done_if(sent: super::Answer, codes: &[u16]) -> Result<Option<Value>, ApplyErr
     }
 }
 
-/// Writes one entry of the namespace's Gate, which is made when it is missing.
+/// Writes one entry of a map of the namespace's Gate, which is made when it is missing: the map and the
+/// workload, the entry as a merge patch and whole.
 async fn gate(
     client: &kube::Client,
     account: &str,
     namespace: &str,
-    workload: &str,
-    entry: Option<&GateEntry>,
+    (map, workload): (&str, &str),
+    (patch, whole): (Value, Value),
 ) -> Result<Option<Seen>, ApplyError> {
     let at = path(OURS, namespace, "gates", GATE_NAME);
-    let entry_value = entry.map_or(Value::Null, entry_patch);
-    let body = json!({"spec": {"account": account, "deployments": {workload: entry_value}}});
+    let body = json!({"spec": {"account": account, map: {workload: patch}}});
     let sent = Http::merge(at, body).send(client).await;
     let missing = matches!(&sent, Err(e) if e.code() == Some(404));
     if !missing {
         return sent.map(|object| Some(Seen::Object(Kind::Gate, object)));
     }
-    let Some(entry) = entry else { return Ok(None) };
     let object = json!({
         "apiVersion": OURS,
         "kind": "Gate",
         "metadata": {"name": GATE_NAME, "namespace": namespace},
-        "spec": {"account": account, "deployments": {workload: entry}},
+        "spec": {"account": account, map: {workload: whole}},
     });
     let made = Http::post(path(OURS, namespace, "gates", ""), object).send(client).await?;
     Ok(Some(Seen::Object(Kind::Gate, made)))
+}
+
+/// Takes a Rollout's entry out of the Gate. Another Rollout that has the workload now may have written its
+/// own in between: that one stays.
+async fn leave(
+    client: &kube::Client,
+    namespace: &str,
+    workload: &str,
+    rollout: &str,
+) -> Result<Option<Seen>, ApplyError> {
+    let entry = format!("/spec/deployments/{workload}");
+    let body = json!([
+        {"op": "test", "path": format!("{entry}/rollout"), "value": rollout},
+        {"op": "remove", "path": entry},
+    ]);
+    let at = path(OURS, namespace, "gates", GATE_NAME);
+    let sent = done_if(Http::json_patch(at, body).send(client).await, &[404, 422])?;
+    Ok(sent.map(|object| Seen::Object(Kind::Gate, object)))
+}
+
+/// Takes a note on a workload that was let go out of the Gate.
+async fn forget(
+    client: &kube::Client,
+    namespace: &str,
+    workload: &str,
+) -> Result<Option<Seen>, ApplyError> {
+    let at = path(OURS, namespace, "gates", GATE_NAME);
+    let body = json!({"spec": {"letGo": {workload: null}}});
+    let sent = done_if(Http::merge(at, body).send(client).await, &[404])?;
+    Ok(sent.map(|object| Seen::Object(Kind::Gate, object)))
+}
+
+/// The note as a merge patch: what it does not have is taken away.
+fn left_patch(left: &LetGo) -> Value {
+    let LetGo { rollout, workload, max_surge, max_unavailable, surge } = left;
+    json!({
+        "rollout": rollout,
+        "workload": workload,
+        "maxSurge": max_surge,
+        "maxUnavailable": max_unavailable,
+        "surge": surge,
+    })
 }
 
 /// The entry as a merge patch: what it does not have is taken away.
@@ -268,10 +320,17 @@ fn workload(namespace: &str, name: &str, uid: &str, version: &str, write: &Write
             let at = path(APPS, namespace, "deployments", name);
             (Kind::Deployment, deployment(at, uid, version, patch))
         }
-        Write::Scale { replica_set, uid, resource_version, from: _, to } => {
+        Write::Scale { replica_set, uid, resource_version, from: _, to, desired, max } => {
             let at = path(APPS, namespace, "replicasets", replica_set);
             let body = json!({
-                "metadata": {"uid": uid, "resourceVersion": resource_version},
+                "metadata": {
+                    "uid": uid,
+                    "resourceVersion": resource_version,
+                    "annotations": {
+                        "deployment.kubernetes.io/desired-replicas": desired.to_string(),
+                        "deployment.kubernetes.io/max-replicas": max.to_string(),
+                    },
+                },
                 "spec": {"replicas": to},
             });
             (Kind::ReplicaSet, Http::merge(at, body))
@@ -347,41 +406,4 @@ fn deployment(at: String, uid: &str, version: &str, patch: &KnobPatch) -> Http {
         b.insert("spec".into(), Value::Object(spec));
     }
     Http::merge(at, body)
-}
-
-/// An Event of our own making: the library's recorder merges events by reason and keeps the first note,
-/// so a second step would be shown as the first.
-fn event(target: &Target<'_>, note: &EventNote) -> Http {
-    let meta = &target.rollout.metadata;
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let name = meta.name.as_deref().unwrap_or_default();
-    let uid = meta.uid.as_deref().unwrap_or_default();
-    let seed = format!("{uid}{}{}{}", note.reason, note.note, target.now);
-    let digest = Sha256::digest(seed.as_bytes());
-    let hex = digest.iter().take(8).fold(String::new(), |s, b| s + &format!("{b:02x}"));
-    let mut text = note.note.clone();
-    // The API server refuses notes of more than 1 kB.
-    while text.len() > 1_000 {
-        text.pop();
-    }
-    let body = json!({
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": {"name": format!("{name}.{hex}"), "namespace": namespace},
-        "eventTime": format!("{:.6}", target.now),
-        "reportingController": "sluice.dev/controller",
-        "reportingInstance": target.instance,
-        "action": note.reason,
-        "reason": note.reason,
-        "note": text,
-        "type": if note.warning { "Warning" } else { "Normal" },
-        "regarding": {
-            "apiVersion": OURS,
-            "kind": "Rollout",
-            "namespace": namespace,
-            "name": name,
-            "uid": uid,
-        },
-    });
-    Http::post(path("events.k8s.io/v1", namespace, "events", ""), body)
 }

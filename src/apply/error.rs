@@ -24,6 +24,14 @@ pub enum ApplyError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// No answer in time: the write may have happened or not.
+    #[error("{what}: no answer from the API server in {}s", after.as_secs())]
+    Late {
+        /// What was tried.
+        what: String,
+        /// How long was waited.
+        after: std::time::Duration,
+    },
     /// An answer or an object that cannot be read.
     #[error("{what}: the object cannot be encoded or read")]
     Encoding {
@@ -68,7 +76,7 @@ impl ApplyError {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { code, .. } => Some(*code),
-            Self::NoAnswer { .. } | Self::Encoding { .. } => None,
+            Self::NoAnswer { .. } | Self::Late { .. } | Self::Encoding { .. } => None,
         }
     }
 

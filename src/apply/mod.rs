@@ -7,13 +7,17 @@
 
 mod actions;
 mod error;
+mod events;
 mod prove;
 mod request;
+mod wish;
 
 pub use actions::{Seen, Target, run};
 pub use error::{ApplyError, Class};
+pub use events::{Regarding, tell};
 pub use prove::prove;
 pub use request::{Answer, Http};
+pub use wish::wish;
 
 /// The capability to write as the controller. Handed out while the Lease is held; there is no other way
 /// to get one outside tests.

@@ -1,9 +1,14 @@
 //! One request to the API server as JSON in and JSON out.
 
+use std::time::Duration;
+
 use http::{Method, Request};
 use serde_json::Value;
 
 use super::error::ApplyError;
+
+/// A request without an answer after this long is given up: the server may have done it or not.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The API server's answer.
 pub type Answer = Result<Value, ApplyError>;
@@ -108,7 +113,10 @@ impl Http {
                 what: what.clone(),
                 source: Box::new(kube::Error::HttpError(e)),
             })?;
-        client.request::<Value>(request).await.map_err(|e| ApplyError::from_kube(&what, e))
+        match tokio::time::timeout(PATIENCE, client.request::<Value>(request)).await {
+            Ok(answer) => answer.map_err(|e| ApplyError::from_kube(&what, e)),
+            Err(_) => Err(ApplyError::Late { what, after: PATIENCE }),
+        }
     }
 }
 

@@ -7,7 +7,9 @@
 mod objects;
 mod orphan;
 mod snapshot;
+mod templates;
 mod world;
 
 pub use objects::{GatePolicy, Kind, Object};
+pub use templates::{TemplateHead, TemplateView};
 pub use world::{Key, World};

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::api::{KnobFields, WANTED_ANNOTATION};
-use crate::workload::view::{normal_template, template_hash};
+use crate::workload::view::{normal_template, owned, template_hash};
 use crate::workload::{POD_TEMPLATE_HASH, PodView};
 
 /// The kinds that are watched.
@@ -40,6 +40,8 @@ pub enum Kind {
     EndpointSlice,
     /// `gateway.networking.k8s.io` HTTPRoute.
     HttpRoute,
+    /// `gateway.networking.k8s.io` GRPCRoute.
+    GrpcRoute,
     /// `admissionregistration.k8s.io` MutatingAdmissionPolicy.
     Policy,
     /// `admissionregistration.k8s.io` MutatingAdmissionPolicyBinding.
@@ -48,7 +50,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which watches start.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Rollout,
         Self::Gate,
         Self::AnalysisRun,
@@ -62,6 +64,7 @@ impl Kind {
         Self::Service,
         Self::EndpointSlice,
         Self::HttpRoute,
+        Self::GrpcRoute,
         Self::Policy,
         Self::PolicyBinding,
     ];
@@ -72,6 +75,7 @@ impl Kind {
         const OURS: &str = crate::api::GROUP;
         const V1BETA1: &str = crate::api::VERSION;
         const ADMISSION: &str = "admissionregistration.k8s.io";
+        const GATEWAY: &str = "gateway.networking.k8s.io";
         match self {
             Self::Rollout => (OURS, V1BETA1, "Rollout", "rollouts"),
             Self::Gate => (OURS, V1BETA1, "Gate", "gates"),
@@ -89,7 +93,8 @@ impl Kind {
             Self::Pod => ("", "v1", "Pod", "pods"),
             Self::Service => ("", "v1", "Service", "services"),
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
-            Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            Self::HttpRoute => (GATEWAY, "v1", "HTTPRoute", "httproutes"),
+            Self::GrpcRoute => (GATEWAY, "v1", "GRPCRoute", "grpcroutes"),
             Self::Policy => {
                 (ADMISSION, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies")
             }
@@ -212,34 +217,40 @@ fn read<T: for<'de> Deserialize<'de>>(value: &Value, path: &str) -> Option<T> {
     value.pointer(path).and_then(|v| T::deserialize(v).ok())
 }
 
-/// Our entry of `managedFields`.
-fn owned(value: &Value) -> Option<(usize, Timestamp)> {
-    let all = value.pointer("/metadata/managedFields")?.as_array()?;
-    let index = all.iter().position(|m| {
-        m.get("manager").and_then(Value::as_str) == Some(crate::api::FIELD_MANAGER)
-            && m.get("subresource").is_none()
-    })?;
-    let at = all.get(index)?.get("time").and_then(Value::as_str)?.parse().ok()?;
-    Some((index, at))
+/// A pod template and which object of which generation it was read from.
+struct Template {
+    uid: String,
+    generation: i64,
+    json: Value,
+    hash: String,
+}
+
+impl Template {
+    /// What was read before.
+    fn known(of: Object, generation: i64, json: Value, hash: String) -> Self {
+        Self { uid: of.uid, generation, json, hash }
+    }
+
+    /// The template of an object. An unchanged generation cannot have changed it: copying and hashing it is
+    /// most of what a status write of a workload would cost.
+    fn of(value: &Value, generation: i64, known: Option<Self>, read: fn(&Value) -> Value) -> Self {
+        let uid = text(value, "/metadata/uid").unwrap_or_default();
+        let same = |k: &Self| generation != 0 && generation == k.generation && uid == k.uid;
+        known.filter(same).unwrap_or_else(|| {
+            let json = value.pointer("/spec/template").map(read).unwrap_or_default();
+            Self { hash: template_hash(&json), uid, generation, json }
+        })
+    }
 }
 
 impl DeploymentObject {
     /// Reads a Deployment; what an unchanged generation cannot have changed is taken from `before`.
     pub(crate) fn of(value: &Value, before: Option<Self>) -> Self {
         let generation = long(value, "/metadata/generation");
-        let before = before.filter(|b| {
-            generation != 0
-                && generation == b.generation
-                && value.pointer("/metadata/uid").is_some_and(|uid| uid == b.meta.uid.as_str())
-        });
-        let (template, template_hash) = before.map_or_else(
-            || {
-                let template = value.pointer("/spec/template").cloned().unwrap_or_default();
-                let hash = template_hash(&template);
-                (template, hash)
-            },
-            |b| (b.template, b.template_hash),
-        );
+        let known =
+            before.map(|b| Template::known(b.meta, b.generation, b.template, b.template_hash));
+        let Template { json: template, hash: template_hash, .. } =
+            Template::of(value, generation, known, Value::clone);
         let wanted = value.pointer("/metadata/annotations").and_then(|a| a.get(WANTED_ANNOTATION));
         Self {
             meta: Object::of(value),
@@ -276,20 +287,10 @@ impl ReplicaSetObject {
             .and_then(Value::as_str)
             .and_then(|r| r.parse().ok());
         let generation = long(value, "/metadata/generation");
-        let before = before.filter(|b| {
-            generation != 0
-                && generation == b.generation
-                && value.pointer("/metadata/uid").is_some_and(|uid| uid == b.meta.uid.as_str())
-        });
-        let (template, template_hash) = before.map_or_else(
-            || {
-                let shown = value.pointer("/spec/template");
-                let template = shown.map(normal_template).unwrap_or_default();
-                let hash = template_hash(&template);
-                (template, hash)
-            },
-            |b| (b.template, b.template_hash),
-        );
+        let known =
+            before.map(|b| Template::known(b.meta, b.generation, b.template, b.template_hash));
+        let Template { json: template, hash: template_hash, .. } =
+            Template::of(value, generation, known, normal_template);
         Self {
             meta: Object::of(value),
             resource_version: text(value, "/metadata/resourceVersion").unwrap_or_default(),
@@ -336,6 +337,7 @@ pub(crate) fn pod_view(value: &Value) -> Option<PodView> {
     });
     Some(PodView {
         name: text(value, "/metadata/name").unwrap_or_default(),
+        created: text(value, "/metadata/creationTimestamp").and_then(|at| at.parse().ok()),
         ready_since: since,
         problem,
     })

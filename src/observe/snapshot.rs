@@ -1,12 +1,15 @@
 //! What belongs to one Rollout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::world::World;
+use crate::analysis::Observed;
+use crate::api::routing::GatewayRef;
 use crate::api::{AnalysisRun, Rollout};
-use crate::rollout::{GateView, Proof, Snapshot};
+use crate::rollout::{GateView, Proof, Snapshot, is_needed};
+use crate::spec::{RouteKind, RouteRef};
 use crate::workload::{DeploymentView, ReplicaSetView};
 
 impl World {
@@ -22,28 +25,25 @@ impl World {
         let mut services = BTreeMap::new();
         let mut endpoints = BTreeMap::new();
         let mut routes = BTreeMap::new();
+        let mut names = BTreeSet::new();
         for routing in canary.map(|c| c.traffic_routings.as_slice()).unwrap_or_default() {
-            for service in [routing.service.clone(), format!("{}-canary", routing.service)] {
-                if let Some(object) = self.services.get(&in_ns(&service)) {
-                    services.insert(service.clone(), object.clone());
-                }
-                let ready = self.endpoints.get(&in_ns(&service));
-                let ready = ready.map_or(0, |slices| slices.values().sum());
-                endpoints.insert(service, ready);
-            }
+            names.extend([routing.service.clone(), format!("{}-canary", routing.service)]);
             let Some(gateway) = &routing.gateway else { continue };
-            for route in gateway.http_route_name.iter().chain(&gateway.http_route_names) {
-                if let Some(object) = self.routes.get(&in_ns(route)) {
-                    routes.insert(route.clone(), object.clone());
+            for route in routes_of(gateway) {
+                if let Some(object) = self.routes.get(&in_ns(&route)) {
+                    routes.insert(route, object.clone());
                 }
             }
         }
         // What the release has changed is restored though the Rollout names it no more.
         let (noted_services, noted_routes) = noted(&rollout);
-        for name in noted_services {
+        names.extend(noted_services);
+        for name in names {
             if let Some(object) = self.services.get(&in_ns(&name)) {
-                services.insert(name, object.clone());
+                services.insert(name.clone(), object.clone());
             }
+            let ready = self.endpoints.get(&in_ns(&name));
+            endpoints.insert(name, ready.map_or(0, |slices| slices.values().sum()));
         }
         for name in noted_routes {
             if let Some(object) = self.routes.get(&in_ns(&name)) {
@@ -63,6 +63,9 @@ impl World {
         Some(Snapshot {
             account: account.to_owned(),
             proof: self.proof(&workload),
+            // What a process knows of its calls is not seen in the cluster: the engine adds it.
+            hooks: std::collections::BTreeMap::new(),
+            calibration: self.calibrations.get(&in_ns(name)).cloned(),
             rival: self.rival(&rollout, namespace, name),
             runs: self.runs_of(namespace, name),
             workload: view,
@@ -73,6 +76,40 @@ impl World {
             templates,
             rollout,
         })
+    }
+
+    /// What is seen of the release that a run looks at; nothing of one that is over.
+    #[must_use]
+    pub fn observed(&self, run: &AnalysisRun) -> Observed {
+        let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+        let of = |name: &str| (namespace.to_owned(), name.to_owned());
+        let Some(release) = &run.spec.release else { return Observed::default() };
+        let Some(rollout) = self.rollouts.get(&of(&release.rollout)) else {
+            return Observed::default();
+        };
+        let uid = self.deployments.get(&of(&rollout.spec.workload_ref.name)).map(|d| &d.meta.uid);
+        let sets = uid.and_then(|uid| self.replica_sets.get(uid)).into_iter().flatten();
+        let pods = sets.filter_map(|(_, set)| self.pods.get(&set.meta.uid)).flatten();
+        let created = pods.filter_map(|(name, pod)| Some((name.clone(), pod.created?))).collect();
+        let status = rollout.status.as_ref();
+        let current = status.and_then(|s| s.release.as_ref()).is_some_and(|r| r.id == release.id);
+        let traffic = status.and_then(|s| s.traffic.as_ref()).filter(|_| current);
+        let text = traffic.and_then(|traffic| traffic.observed.as_deref()?.strip_suffix('%'));
+        let weight = text.and_then(|text| text.parse::<f64>().ok()).map(|percent| percent / 100.0);
+        Observed { created, weight }
+    }
+
+    /// Whether the release under way may go on with the evidence of this run.
+    #[must_use]
+    pub fn is_needed(&self, run: &AnalysisRun) -> bool {
+        let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+        let Some(own) = &run.spec.release else { return false };
+        let of = (namespace.to_owned(), own.rollout.clone());
+        let status = self.rollouts.get(&of).and_then(|rollout| rollout.status.as_ref());
+        let Some(release) = status.and_then(|status| status.release.as_ref()) else { return false };
+        let names = self.runs_of.get(&of).into_iter().flatten();
+        let all = names.filter_map(|name| self.runs.get(&(namespace.to_owned(), name.clone())));
+        is_needed(release, run, all)
     }
 
     /// The account that the namespace's Gate names.
@@ -105,10 +142,15 @@ impl World {
             .collect()
     }
 
-    /// An older Rollout for the same workload; of two of the same age the one whose name comes first.
+    /// The other Rollout that has the workload: the one that releases it now, else an older one; of two
+    /// of the same age the one whose name comes first.
     fn rival(&self, rollout: &Rollout, namespace: &str, name: &str) -> Option<String> {
-        let age = |r: &Rollout| r.metadata.creation_timestamp.as_ref().map(|t| t.0);
-        let mine = (age(rollout), name);
+        let releases = |r: &Rollout| r.status.as_ref().is_some_and(|s| s.release.is_some());
+        let rank = |r: &Rollout, name: &str| {
+            let age = r.metadata.creation_timestamp.as_ref().map(|t| t.0);
+            (!releases(r), age, name.to_owned())
+        };
+        let mine = rank(rollout, name);
         let from = (namespace.to_owned(), String::new());
         self.rollouts
             .range(from..)
@@ -117,8 +159,8 @@ impl World {
                 n != name
                     && r.spec.workload_ref.name == rollout.spec.workload_ref.name
                     && r.spec.workload_ref.kind == rollout.spec.workload_ref.kind
-                    && !r.spec.disabled
-                    && (age(r), n.as_str()) < mine
+                    && (!r.spec.disabled || releases(r))
+                    && rank(r, n) < mine
             })
             .map(|((_, n), _)| n.clone())
             .next()
@@ -174,14 +216,22 @@ impl World {
     }
 }
 
+/// The keys of the routes that a Rollout names, valid or not.
+fn routes_of(gateway: &GatewayRef) -> impl Iterator<Item = String> + '_ {
+    let http = gateway.http_route_name.iter().chain(&gateway.http_route_names);
+    let http = http.map(|name| (RouteKind::Http, name));
+    let grpc = gateway.grpc_route_names.iter().map(|name| (RouteKind::Grpc, name));
+    http.chain(grpc).map(|(kind, name)| RouteRef { kind, name: name.clone() }.key())
+}
+
 /// The Services and routes that the release under way has changed.
 fn noted(rollout: &Rollout) -> (Vec<String>, Vec<String>) {
     let release = rollout.status.as_ref().and_then(|s| s.release.as_ref());
     let text = release.and_then(|r| r.traffic_notes.as_deref()).unwrap_or_default();
     let notes: Value = serde_json::from_str(text).unwrap_or_default();
     let list = |key: &str| notes.get(key).and_then(Value::as_array).into_iter().flatten();
-    let services = list("pinned").chain(list("canaries")).filter_map(Value::as_str);
-    let routes = notes.get("routes").and_then(Value::as_object);
-    let routes = routes.map(|r| r.keys().cloned().collect()).unwrap_or_default();
-    (services.map(str::to_owned).collect(), routes)
+    let routes = notes.get("routes").and_then(Value::as_object).cloned().unwrap_or_default();
+    let split = routes.values().filter_map(|note| note.get("service"));
+    let services = list("pinned").chain(list("canaries")).chain(split).filter_map(Value::as_str);
+    (services.map(str::to_owned).collect(), routes.keys().cloned().collect())
 }

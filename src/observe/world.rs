@@ -7,16 +7,20 @@ use serde_json::Value;
 use super::objects::{
     DeploymentObject, GatePolicy, Kind, Object, ReplicaSetObject, pod_view, ready_endpoints,
 };
+use super::templates::TemplateHead;
 use crate::api::{
-    AnalysisRun, AnalysisTemplateSpec, ClusterMetricProvider, Gate, MetricProvider, Rollout,
+    AnalysisRun, AnalysisTemplateSpec, ClusterMetricProvider, Gate, GateSpec, MetricProvider,
+    MetricProviderSpec, Rollout,
 };
-use crate::rollout::Proof;
+use crate::rollout::{CalibrationView, Proof};
+use crate::spec::{RouteKind, RouteRef};
 use crate::workload::PodView;
+use crate::workload::view::owned;
 
 /// A namespace and a name.
 pub type Name = (String, String);
 
-/// What is planned for: a Rollout or an AnalysisRun.
+/// What is worked on: a Rollout, an AnalysisRun, a template or a call of a hook.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A Rollout.
@@ -31,6 +35,29 @@ pub enum Key {
         /// Namespace.
         namespace: String,
         /// Name.
+        name: String,
+    },
+    /// A call of a hook.
+    Hook {
+        /// Namespace of its Rollout.
+        namespace: String,
+        /// Name of its Rollout.
+        name: String,
+        /// The decision that it asks for.
+        id: String,
+    },
+    /// An AnalysisTemplate, or with an empty namespace a ClusterAnalysisTemplate.
+    Template {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// The calibration of a Rollout.
+    Calibration {
+        /// The Rollout's namespace.
+        namespace: String,
+        /// The Rollout's name.
         name: String,
     },
 }
@@ -51,8 +78,12 @@ pub struct World {
     pub(crate) runs_of: BTreeMap<Name, BTreeSet<String>>,
     pub(crate) templates: BTreeMap<Name, AnalysisTemplateSpec>,
     pub(crate) cluster_templates: BTreeMap<String, AnalysisTemplateSpec>,
+    /// By namespace and name; the namespace of a ClusterAnalysisTemplate is empty.
+    pub(super) heads: BTreeMap<Name, TemplateHead>,
     pub(crate) providers: BTreeMap<Name, MetricProvider>,
     pub(crate) cluster_providers: BTreeMap<String, ClusterMetricProvider>,
+    provider_changes: BTreeMap<Name, u64>,
+    changes: u64,
     pub(crate) deployments: BTreeMap<Name, DeploymentObject>,
     deployment_names: BTreeMap<String, Name>,
     pub(crate) replica_sets: BTreeMap<String, BTreeMap<String, ReplicaSetObject>>,
@@ -62,12 +93,27 @@ pub struct World {
     pub(crate) services: BTreeMap<Name, Value>,
     slices: BTreeMap<Name, (String, i32)>,
     pub(crate) endpoints: BTreeMap<Name, BTreeMap<String, i32>>,
+    /// By namespace and [`crate::spec::RouteRef::key`].
     pub(crate) routes: BTreeMap<Name, Value>,
     pub(crate) policy: GatePolicy,
     pub(crate) proofs: BTreeMap<Name, (GatePolicy, Proof)>,
+    pub(crate) calibrations: BTreeMap<Name, CalibrationView>,
     by_workload: BTreeMap<Name, BTreeSet<String>>,
     /// Objects that could not be read: kind, name and why. They are held as they were.
     pub unreadable: BTreeMap<(Kind, Name), String>,
+}
+
+/// Without who wrote which field, which is half of a small object and kept by the API server where a
+/// write leaves it out; with it while an entry of ours is there, which is to go.
+fn lean(value: &Value) -> Value {
+    let mut object = value.clone();
+    if owned(value).is_some() {
+        return object;
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object
 }
 
 /// The name of the shipped policy and of its binding.
@@ -132,21 +178,26 @@ impl World {
         self.releasers(&workload)
     }
 
-    /// Every Rollout, and every Rollout that a Gate names though it is gone.
+    /// Notes what is known of a Rollout's calibration.
+    pub fn calibrated(&mut self, rollout: Name, view: CalibrationView) -> Vec<Key> {
+        let key = Key::rollout(&rollout.0, &rollout.1);
+        let news = self.calibrations.get(&rollout) != Some(&view);
+        self.calibrations.insert(rollout, view);
+        news.then_some(key).into_iter().collect()
+    }
+
+    /// Every Rollout, every run and template, and every Rollout that a Gate names though it is gone.
     #[must_use]
     pub fn all_keys(&self) -> Vec<Key> {
         let mut keys: BTreeSet<Key> =
             self.rollouts.keys().map(|(ns, n)| Key::rollout(ns, n)).collect();
         for (ns, gate) in &self.gates {
-            for entry in gate.spec.deployments.values() {
-                if let Some(rollout) = &entry.rollout {
-                    keys.insert(Key::rollout(ns, rollout));
-                }
-            }
+            keys.extend(named(&gate.spec).map(|(_, rollout)| Key::rollout(ns, rollout)));
         }
         for (namespace, name) in self.runs.keys() {
             keys.insert(Key::Run { namespace: namespace.clone(), name: name.clone() });
         }
+        keys.extend(self.all_templates());
         keys.into_iter().collect()
     }
 
@@ -161,31 +212,20 @@ impl World {
                 _ => Vec::new(),
             },
             Kind::AnalysisRun => self.take_run(id, value),
-            Kind::AnalysisTemplate => match read_spec(value) {
-                Ok(spec) => {
-                    self.templates.insert(id.clone(), spec);
-                    self.in_namespace(&id.0)
-                }
-                Err(e) => self.cannot_read(kind, id, &e),
-            },
-            Kind::ClusterAnalysisTemplate => match read_spec(value) {
-                Ok(spec) => {
-                    self.cluster_templates.insert(id.1, spec);
-                    self.everybody()
-                }
-                Err(e) => self.cannot_read(kind, id, &e),
-            },
+            Kind::AnalysisTemplate | Kind::ClusterAnalysisTemplate => {
+                self.take_template(kind, id, meta, value)
+            }
             Kind::MetricProvider => {
                 if let Some(provider) = self.read(kind, &id, value) {
                     self.providers.insert(id.clone(), provider);
                 }
-                self.runs_in(&id.0)
+                self.provider_changed(&id)
             }
             Kind::ClusterMetricProvider => {
                 if let Some(provider) = self.read(kind, &id, value) {
-                    self.cluster_providers.insert(id.1, provider);
+                    self.cluster_providers.insert(id.1.clone(), provider);
                 }
-                Vec::new()
+                self.provider_changed(&id)
             }
             Kind::Deployment => {
                 self.deployment_names.insert(meta.uid.clone(), id.clone());
@@ -196,12 +236,12 @@ impl World {
             Kind::ReplicaSet => self.take_replica_set(meta, value),
             Kind::Pod => self.take_pod(id, meta, value),
             Kind::Service => {
-                self.services.insert(id.clone(), value.clone());
+                self.services.insert(id.clone(), lean(value));
                 self.with_traffic(&id.0)
             }
             Kind::EndpointSlice => self.take_slice(id, value),
-            Kind::HttpRoute => {
-                self.routes.insert(id.clone(), value.clone());
+            Kind::HttpRoute | Kind::GrpcRoute => {
+                self.routes.insert(route_key(kind, &id), lean(value));
                 self.with_traffic(&id.0)
             }
             Kind::Policy | Kind::PolicyBinding => self.take_policy(kind, &id, Some(meta.version)),
@@ -228,21 +268,14 @@ impl World {
                 }
                 keys
             }
-            Kind::AnalysisTemplate => {
-                self.templates.remove(id);
-                self.in_namespace(&id.0)
-            }
-            Kind::ClusterAnalysisTemplate => {
-                self.cluster_templates.remove(&id.1);
-                self.everybody()
-            }
+            Kind::AnalysisTemplate | Kind::ClusterAnalysisTemplate => self.drop_template(id),
             Kind::MetricProvider => {
                 self.providers.remove(id);
-                self.runs_in(&id.0)
+                self.provider_changed(id)
             }
             Kind::ClusterMetricProvider => {
                 self.cluster_providers.remove(&id.1);
-                Vec::new()
+                self.provider_changed(id)
             }
             Kind::Deployment => {
                 self.deployments.remove(id);
@@ -276,8 +309,8 @@ impl World {
                 }
                 self.with_traffic(&id.0)
             }
-            Kind::HttpRoute => {
-                self.routes.remove(id);
+            Kind::HttpRoute | Kind::GrpcRoute => {
+                self.routes.remove(&route_key(kind, id));
                 self.with_traffic(&id.0)
             }
             Kind::Policy | Kind::PolicyBinding => self.take_policy(kind, id, None),
@@ -302,7 +335,7 @@ impl World {
         }
     }
 
-    fn cannot_read(&mut self, kind: Kind, id: Name, e: &serde_json::Error) -> Vec<Key> {
+    pub(super) fn cannot_read(&mut self, kind: Kind, id: Name, e: &serde_json::Error) -> Vec<Key> {
         self.unreadable.insert((kind, id), e.to_string());
         Vec::new()
     }
@@ -314,6 +347,8 @@ impl World {
         let before = self.rollouts.get(&id).map(|r| r.spec.workload_ref.name.clone());
         let workload = (id.0.clone(), rollout.spec.workload_ref.name.clone());
         let mut keys = vec![Key::rollout(&id.0, &id.1)];
+        // Another Rollout of this workload may wait for this one.
+        keys.extend(self.releasers(&workload));
         if let Some(old) = before.filter(|old| *old != workload.1) {
             let old = (id.0.clone(), old);
             if let Some(names) = self.by_workload.get_mut(&old) {
@@ -321,16 +356,14 @@ impl World {
             }
             keys.extend(self.releasers(&old));
         }
-        let first = self.by_workload.entry(workload.clone()).or_default().insert(id.1.clone());
-        if first {
-            keys.extend(self.releasers(&workload));
-        }
+        self.by_workload.entry(workload).or_default().insert(id.1.clone());
         self.rollouts.insert(id, rollout);
         keys
     }
 
     fn drop_rollout(&mut self, id: &Name) -> Vec<Key> {
         let mut keys = vec![Key::rollout(&id.0, &id.1)];
+        self.calibrations.remove(id);
         if let Some(rollout) = self.rollouts.remove(id) {
             let workload = (id.0.clone(), rollout.spec.workload_ref.name);
             if let Some(names) = self.by_workload.get_mut(&workload) {
@@ -406,10 +439,20 @@ impl World {
         self.everybody()
     }
 
-    /// The Rollouts of a workload.
+    /// The Rollouts of a workload, and those that are gone and whose word on it is left in the Gate.
     fn releasers(&self, workload: &Name) -> Vec<Key> {
         let names = self.by_workload.get(workload);
-        names.into_iter().flatten().map(|n| Key::rollout(&workload.0, n)).collect()
+        let mut keys: Vec<Key> =
+            names.into_iter().flatten().map(|n| Key::rollout(&workload.0, n)).collect();
+        let spec = self.gates.get(&workload.0).map(|gate| &gate.spec);
+        let left = spec.into_iter().flat_map(named).filter(|(of, _)| **of == workload.1);
+        for (_, name) in left {
+            let key = Key::rollout(&workload.0, name);
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
     }
 
     fn of_deployment(&self, uid: &str) -> Vec<Key> {
@@ -421,13 +464,12 @@ impl World {
         owner.map(|owner| self.of_deployment(owner)).unwrap_or_default()
     }
 
-    fn in_namespace(&self, namespace: &str) -> Vec<Key> {
+    pub(super) fn in_namespace(&self, namespace: &str) -> Vec<Key> {
         let from = (namespace.to_owned(), String::new());
         let all = self.rollouts.range(from..).take_while(|((ns, _), _)| ns == namespace);
         let mut keys: BTreeSet<Key> = all.map(|((ns, n), _)| Key::rollout(ns, n)).collect();
         if let Some(gate) = self.gates.get(namespace) {
-            let named = gate.spec.deployments.values().filter_map(|e| e.rollout.as_ref());
-            keys.extend(named.map(|n| Key::rollout(namespace, n)));
+            keys.extend(named(&gate.spec).map(|(_, n)| Key::rollout(namespace, n)));
         }
         keys.into_iter().collect()
     }
@@ -442,17 +484,48 @@ impl World {
         routed.map(|((ns, n), _)| Key::rollout(ns, n)).collect()
     }
 
-    fn runs_in(&self, namespace: &str) -> Vec<Key> {
-        let from = (namespace.to_owned(), String::new());
-        let all = self.runs.range(from..).take_while(|((ns, _), _)| ns == namespace);
-        all.map(|((ns, n), _)| Key::Run { namespace: ns.clone(), name: n.clone() }).collect()
+    /// Notes that a provider changed; its namespace is empty for a ClusterMetricProvider. Returns the
+    /// runs under way that might name it.
+    fn provider_changed(&mut self, id: &Name) -> Vec<Key> {
+        self.changes += 1;
+        self.provider_changes.insert(id.clone(), self.changes);
+        let from = (id.0.clone(), String::new());
+        let all = self.runs.range(from..).take_while(|((ns, _), _)| id.0.is_empty() || *ns == id.0);
+        let open = all.filter(|(_, run)| {
+            run.status.as_ref().is_none_or(|status| status.completed_at.is_none())
+        });
+        open.map(|((ns, n), _)| Key::Run { namespace: ns.clone(), name: n.clone() }).collect()
     }
 
-    fn everybody(&self) -> Vec<Key> {
+    /// The MetricProvider of that name in `namespace`, or the ClusterMetricProvider.
+    #[must_use]
+    pub fn provider(&self, namespace: Option<&str>, name: &str) -> Option<&MetricProviderSpec> {
+        match namespace {
+            Some(ns) => self.providers.get(&(ns.to_owned(), name.to_owned())).map(|p| &p.spec),
+            None => self.cluster_providers.get(name).map(|p| &p.spec.0),
+        }
+    }
+
+    /// How many changes of providers were seen, and which of them was this provider's last.
+    #[must_use]
+    pub fn provider_changes(&self, namespace: Option<&str>, name: &str) -> (u64, u64) {
+        let id = (namespace.unwrap_or_default().to_owned(), name.to_owned());
+        (self.changes, self.provider_changes.get(&id).copied().unwrap_or_default())
+    }
+
+    pub(super) fn everybody(&self) -> Vec<Key> {
         self.rollouts.keys().map(|(ns, n)| Key::rollout(ns, n)).collect()
     }
 }
 
-fn read_spec(value: &Value) -> Result<AnalysisTemplateSpec, serde_json::Error> {
-    serde_json::from_value(value.get("spec").cloned().unwrap_or_default())
+/// The workloads that a Gate speaks of, each with a Rollout.
+fn named(gate: &GateSpec) -> impl Iterator<Item = (&String, &String)> {
+    let gated = gate.deployments.iter().map(|(workload, entry)| (workload, &entry.rollout));
+    let left = gate.let_go.iter().map(|(workload, left)| (workload, &left.rollout));
+    gated.chain(left).filter_map(|(workload, rollout)| Some((workload, rollout.as_ref()?)))
+}
+
+fn route_key(kind: Kind, (namespace, name): &Name) -> Name {
+    let kind = if kind == Kind::GrpcRoute { RouteKind::Grpc } else { RouteKind::Http };
+    (namespace.clone(), RouteRef { kind, name: name.clone() }.key())
 }
