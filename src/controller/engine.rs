@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::analysis;
-use crate::api::AnalysisRun;
-use crate::apply::{self, ApplyError, Class, Http, Leading, Seen, Target};
+use super::calibration::Seats;
+use super::counts::Ran;
+use super::hooks::{Called, Calls};
+use super::pending::Pending;
+use crate::apply::{self, ApplyError, Class, Leading, Seen, Target};
 use crate::clock::Clock;
+use crate::hooks;
 use crate::observe::{Key, Kind, World};
-use crate::providers::{MetricSource, run_due};
+use crate::providers::MetricSource;
 use crate::rollout::{self, Action, Plan, Urgency, invariants};
 
 /// Counts and sentences are written at most this often.
@@ -25,18 +28,31 @@ const RESYNC: SignedDuration = SignedDuration::from_mins(10);
 pub struct Engine {
     world: Mutex<World>,
     client: kube::Client,
-    clock: Arc<dyn Clock>,
-    source: Arc<dyn MetricSource>,
-    account: String,
-    instance: String,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) source: Arc<dyn MetricSource>,
+    pub(super) account: String,
+    pub(super) instance: String,
     memory: Mutex<BTreeMap<Key, Memory>>,
+    pending: Mutex<BTreeMap<Key, Pending>>,
+    pub(super) hooks: Arc<dyn hooks::Caller>,
+    pub(super) calls: Calls,
+    pub(super) seats: Seats,
 }
 
 /// What may be forgotten at any time: it only spaces writes and retries.
 #[derive(Clone, Copy, Debug, Default)]
-struct Memory {
+pub(super) struct Memory {
     status_at: Option<Timestamp>,
     failures: u32,
+    /// The change of a MetricProvider that a run knew when it asked.
+    pub(super) asked_at: u64,
+}
+
+impl Memory {
+    /// Nothing but the change that a run knew when it asked.
+    pub(super) fn asked(asked_at: u64) -> Self {
+        Self { asked_at, ..Self::default() }
+    }
 }
 
 /// What came of a reconcile.
@@ -52,6 +68,10 @@ pub struct Outcome {
     pub violations: Vec<invariants::Violation>,
     /// The plan that was carried out.
     pub plan: Option<Plan>,
+    /// What came of an AnalysisRun.
+    pub ran: Option<Ran>,
+    /// The hook that was called.
+    pub called: Option<Called>,
 }
 
 impl Engine {
@@ -72,7 +92,17 @@ impl Engine {
             account: account.into(),
             instance: instance.into(),
             memory: Mutex::default(),
+            pending: Mutex::default(),
+            hooks: Arc::new(hooks::Http::default()),
+            calls: Calls::default(),
+            seats: Seats::default(),
         }
+    }
+
+    /// The same with another way to call hooks.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Arc<dyn hooks::Caller>) -> Self {
+        Self { hooks, ..self }
     }
 
     /// The world, locked. Never hold it over an await.
@@ -92,16 +122,25 @@ impl Engine {
             Key::Rollout { namespace, name } => {
                 Box::pin(self.rollout(key, namespace, name, leading)).await
             }
-            Key::Run { namespace, name } => self.run(key, namespace, name).await,
+            Key::Run { namespace, name } => Box::pin(self.run(key, namespace, name)).await,
+            Key::Hook { namespace, name, id } => Box::pin(self.hook(namespace, name, id)).await,
+            Key::Template { namespace, name } => {
+                Box::pin(self.template(key, namespace, name)).await
+            }
+            Key::Calibration { namespace, name } => {
+                Box::pin(self.calibrate(key, namespace, name)).await
+            }
         }
     }
 
     async fn rollout(&self, key: &Key, namespace: &str, name: &str, leading: &Leading) -> Outcome {
         let now = self.clock.now();
         let snapshot = self.world().snapshot(namespace, name, &self.account);
-        let Some(snapshot) = snapshot else {
-            return self.orphan(key, namespace, name, leading).await;
+        let Some(mut snapshot) = snapshot else {
+            self.calls.forget(namespace, name);
+            return Box::pin(self.orphan(key, namespace, name, leading)).await;
         };
+        snapshot.hooks = self.calls.seen(namespace, name);
         let mut plan = rollout::plan(&snapshot, now);
         let violations = invariants::check(&snapshot, &plan);
         let mut wake = plan.wake;
@@ -121,17 +160,20 @@ impl Engine {
             instance: &self.instance,
             now,
         };
-        let mut touched = Vec::new();
-        let namespace = namespace.to_owned();
+        let mut touched: Vec<Key> =
+            self.uncalibrated(&snapshot, namespace, name).into_iter().collect();
         let done = apply::run(&self.client, leading, &target, &plan, |seen| {
-            touched.extend(self.seen(&namespace, seen));
+            touched.extend(self.seen(namespace, seen));
         })
         .await;
-        let mut outcome = Outcome { wake, touched, violations, plan: Some(plan), error: None };
+        let calls = std::mem::take(&mut plan.calls);
+        touched.extend(self.calls.take(namespace, name, calls, &plan.status, done.is_ok()));
+        let plan = Some(plan);
+        let mut outcome = Outcome { wake, touched, violations, plan, ..Outcome::default() };
         match done {
             Ok(()) => {
                 let status_at = if writes_status { Some(now) } else { memory.status_at };
-                self.remember(key, Memory { status_at, failures: 0 });
+                self.remember(key, Memory { status_at, failures: 0, ..memory });
                 outcome.wake = earliest(outcome.wake, now.saturating_add(RESYNC).ok());
             }
             Err(error) => self.failed(key, memory, error, now, &mut outcome),
@@ -144,7 +186,7 @@ impl Engine {
         let found = self.world().orphan(namespace, name);
         let mut outcome = Outcome::default();
         let Some((rollout, plan)) = found else {
-            self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.forget(key);
             return outcome;
         };
         let now = self.clock.now();
@@ -162,52 +204,6 @@ impl Engine {
         outcome
     }
 
-    async fn run(&self, key: &Key, namespace: &str, name: &str) -> Outcome {
-        let now = self.clock.now();
-        let id = (namespace.to_owned(), name.to_owned());
-        let run = self.world().runs.get(&id).cloned();
-        let mut outcome = Outcome::default();
-        let Some(mut run) = run else {
-            self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-            return outcome;
-        };
-        let before = run.status.clone();
-        let plan = analysis::plan(&run, now);
-        run.status = Some(plan.status);
-        outcome.wake = plan.wake;
-        if !plan.due.is_empty() {
-            let answers = run_due(self.source.as_ref(), plan.due).await;
-            let now = self.clock.now();
-            run.status = Some(analysis::record_all(&run, answers, now));
-            outcome.wake = analysis::plan(&run, now).wake;
-        }
-        if run.status == before {
-            return outcome;
-        }
-        let memory = self.memory(key);
-        match self.write_run(&run).await {
-            Ok(object) => {
-                self.remember(key, Memory::default());
-                outcome.touched = self.see(Kind::AnalysisRun, &object);
-                outcome.touched.retain(|k| k != key);
-            }
-            Err(error) => self.failed(key, memory, error, now, &mut outcome),
-        }
-        outcome
-    }
-
-    async fn write_run(&self, run: &AnalysisRun) -> Result<Value, ApplyError> {
-        let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
-        let name = run.metadata.name.as_deref().unwrap_or_default();
-        let at =
-            format!("/apis/sluice.dev/v1beta1/namespaces/{namespace}/analysisruns/{name}/status");
-        let mut object = run.clone();
-        object.metadata.managed_fields = None;
-        let body = serde_json::to_value(&object)
-            .map_err(|source| ApplyError::Encoding { what: format!("PUT {at}"), source })?;
-        Http::put(at, body).send(&self.client).await
-    }
-
     /// Takes an object in; says what has to be looked at because of it.
     pub fn see(&self, kind: Kind, object: &Value) -> Vec<Key> {
         self.world().apply(kind, object)
@@ -222,18 +218,35 @@ impl Engine {
         }
     }
 
-    fn memory(&self, key: &Key) -> Memory {
+    pub(super) fn memory(&self, key: &Key) -> Memory {
         let all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(key).copied().unwrap_or_default()
     }
 
-    fn remember(&self, key: &Key, memory: Memory) {
+    /// The questions of a run that are under way: they are the caller's until they are kept again.
+    pub(super) fn pending(&self, key: &Key) -> Pending {
+        let mut all = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(key).unwrap_or_default()
+    }
+
+    pub(super) fn keep(&self, key: &Key, pending: Pending) {
+        if !pending.is_empty() {
+            let mut all = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(key.clone(), pending);
+        }
+    }
+
+    pub(super) fn forget(&self, key: &Key) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    pub(super) fn remember(&self, key: &Key, memory: Memory) {
         let mut all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(key.clone(), memory);
     }
 
     /// Spaces the next try: at once after somebody else's write, else 1 s, 2 s, 4 s ... 5 min.
-    fn failed(
+    pub(super) fn failed(
         &self,
         key: &Key,
         memory: Memory,

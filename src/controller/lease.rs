@@ -9,15 +9,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::apply::{ApplyError, Http};
+use crate::apply::{Answer, ApplyError, Http};
 use crate::clock::Clock;
 
 /// How long a Lease lasts without being renewed.
 const DURATION: Duration = Duration::from_secs(15);
-/// How often the holder renews it: three tries fit into its duration.
-const RENEW: Duration = Duration::from_secs(5);
-/// How often everybody else looks.
+/// How long its holder relies on it, counted from when it asked: a third less than everybody else waits,
+/// so that two clocks and a slow answer leave no time in which both write.
+const RELY: Duration = Duration::from_secs(10);
+/// How often the holder renews it.
+const RENEW: Duration = Duration::from_secs(3);
+/// How often everybody else looks, and the holder after a try that failed.
 const LOOK: Duration = Duration::from_secs(2);
+/// A try without an answer is over after this long: another one begins before [`RELY`] is over.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Our claim to one Lease.
 pub struct Lease {
@@ -27,7 +32,13 @@ pub struct Lease {
     name: String,
     identity: String,
     seen: Option<(String, Instant)>,
-    held_until: Option<Instant>,
+    held: Option<Held>,
+}
+
+/// The Lease as we wrote it last.
+struct Held {
+    version: Value,
+    asked_at: Instant,
 }
 
 impl Lease {
@@ -42,56 +53,60 @@ impl Lease {
             name: "sluice".into(),
             identity: identity.to_owned(),
             seen: None,
-            held_until: None,
+            held: None,
         }
     }
 
-    /// Tries to hold or to renew it; true while it is ours.
-    ///
-    /// # Errors
-    /// The API server refused for another reason than a race. A Lease that is still ours by our own
-    /// count stays ours.
-    pub async fn tick(&mut self, clock: &dyn Clock) -> Result<bool, ApplyError> {
-        match self.try_once(clock).await {
-            Ok(true) => {
-                self.held_until = Some(Instant::now() + DURATION);
-                Ok(true)
+    /// Tries to hold or to renew it; true while it is ours. What went wrong is logged: a Lease that is
+    /// still ours by our own count stays ours.
+    pub async fn tick(&mut self, clock: &dyn Clock) -> bool {
+        let asked_at = Instant::now();
+        match tokio::time::timeout(PATIENCE, self.try_once(clock)).await {
+            Ok(Ok(Some(version))) => self.held = Some(Held { version, asked_at }),
+            Ok(Ok(None)) => self.held = None,
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error.advice(), "the Lease was not renewed or taken");
             }
-            Ok(false) => {
-                self.held_until = None;
-                Ok(false)
-            }
-            Err(error) if self.still_held() => {
-                tracing::warn!(error = %error, "the Lease could not be renewed");
-                Ok(true)
-            }
-            Err(error) => Err(error),
+            Err(_) => tracing::warn!(after = ?PATIENCE, "no answer about the Lease"),
         }
+        self.is_held()
     }
 
     /// How long to wait before the next try.
     #[must_use]
     pub fn pause(&self) -> Duration {
-        if self.still_held() { RENEW } else { LOOK }
+        match &self.held {
+            Some(held) if held.asked_at.elapsed() < LOOK => RENEW,
+            _ => LOOK,
+        }
     }
 
     /// Gives it up, so that the next one need not wait.
     pub async fn release(&mut self) {
-        if !self.still_held() {
+        if !self.is_held() {
             return;
         }
-        self.held_until = None;
-        let body = json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}});
-        if let Err(error) = Http::merge(self.path.clone(), body).send(&self.client).await {
-            tracing::warn!(error = %error, "the Lease could not be given up");
+        let Some(held) = self.held.take() else { return };
+        let body = json!({
+            "metadata": {"resourceVersion": held.version},
+            "spec": {"holderIdentity": "", "leaseDurationSeconds": 1},
+        });
+        let request = Http::merge(self.path.clone(), body).send(&self.client);
+        match tokio::time::timeout(PATIENCE, request).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error, "the Lease could not be given up"),
+            Err(_) => tracing::warn!("no answer: the Lease ends by itself"),
         }
     }
 
-    fn still_held(&self) -> bool {
-        self.held_until.is_some_and(|until| Instant::now() < until)
+    /// True while nobody else can have it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.asked_at.elapsed() < RELY)
     }
 
-    async fn try_once(&mut self, clock: &dyn Clock) -> Result<bool, ApplyError> {
+    /// Its version when it is ours now, nothing when it is somebody else's.
+    async fn try_once(&mut self, clock: &dyn Clock) -> Result<Option<Value>, ApplyError> {
         let now = format!("{:.6}", clock.now());
         let found = match Http::get(self.path.clone()).send(&self.client).await {
             Ok(found) => found,
@@ -103,7 +118,7 @@ impl Lease {
         let version = text("/metadata/resourceVersion").to_owned();
         let ours = holder == self.identity;
         if !ours && !holder.is_empty() && !self.expired(&version, &found) {
-            return Ok(false);
+            return Ok(None);
         }
         let transitions =
             found.pointer("/spec/leaseTransitions").and_then(Value::as_i64).unwrap_or(0);
@@ -117,15 +132,10 @@ impl Lease {
             spec.insert("leaseTransitions".into(), json!(transitions + 1));
         }
         let body = json!({"metadata": {"resourceVersion": version}, "spec": spec});
-        match Http::merge(self.path.clone(), body).send(&self.client).await {
-            Ok(_) => Ok(true),
-            // Somebody was faster.
-            Err(e) if e.code() == Some(409) => Ok(false),
-            Err(e) => Err(e),
-        }
+        ours_now(Http::merge(self.path.clone(), body).send(&self.client).await)
     }
 
-    async fn create(&self, now: &str) -> Result<bool, ApplyError> {
+    async fn create(&self, now: &str) -> Result<Option<Value>, ApplyError> {
         let object = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -138,11 +148,7 @@ impl Lease {
                 "leaseTransitions": 0,
             },
         });
-        match Http::post(self.collection.clone(), object).send(&self.client).await {
-            Ok(_) => Ok(true),
-            Err(e) if e.code() == Some(409) => Ok(false),
-            Err(e) => Err(e),
-        }
+        ours_now(Http::post(self.collection.clone(), object).send(&self.client).await)
     }
 
     /// True when the Lease has not changed for its whole duration, counted from when we saw it.
@@ -156,5 +162,16 @@ impl Lease {
                 false
             }
         }
+    }
+}
+
+/// The version of what was written; nothing when somebody was faster.
+fn ours_now(answer: Answer) -> Result<Option<Value>, ApplyError> {
+    match answer {
+        Ok(object) => {
+            Ok(Some(object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default()))
+        }
+        Err(e) if e.code() == Some(409) => Ok(None),
+        Err(e) => Err(e),
     }
 }

@@ -11,14 +11,20 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Outcome};
 use super::lease::Lease;
+use super::pages::{self, Pages};
 use super::watch::{Told, follow};
 use crate::apply::Leading;
 use crate::clock::Clock;
 use crate::observe::{Key, Kind};
 use crate::telemetry::Metrics;
 
-/// Objects that are worked on at the same time.
+/// Rollouts that are worked on at the same time.
 const WORKERS: usize = 16;
+/// AnalysisRuns that are worked on at the same time: they wait for metric servers, so that a slow one
+/// must not hold up the others. The pool bounds what a server is asked.
+const RUNS: usize = 4_096;
+/// Rollouts whose past is read at the same time.
+const LEARNERS: usize = 4;
 /// How long reconciles under way may take after the end was asked for.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -30,6 +36,8 @@ pub struct Settings {
     pub lease: Option<String>,
     /// Who we are among the replicas.
     pub identity: String,
+    /// Who is asked for firing alerts; `None`: nobody is.
+    pub pages: Option<Pages>,
 }
 
 /// Why the loop ended.
@@ -70,6 +78,9 @@ pub async fn run(
             follow(engine.clone(), kind, settings.namespace.clone(), tell.clone(), stop.clone());
         watches.spawn(task);
     }
+    if let Some(asked) = settings.pages {
+        watches.spawn(pages::follow(engine.clone(), asked, metrics.clone()));
+    }
     let mut work = Loop {
         engine,
         clock: clock.clone(),
@@ -84,14 +95,16 @@ pub async fn run(
     };
     let lost = work.serve(told, &mut lease, &mut stop).await;
     metrics.leading.set(0);
-    let ended =
-        tokio::time::timeout(LAST_WORDS, async { while work.tasks.join_next().await.is_some() {} });
-    if ended.await.is_err() {
-        tracing::warn!("writes under way were cut off; the next process starts from facts");
-    }
     watches.abort_all();
     if lost {
+        // Whoever has it writes by now: what is under way here must not.
+        work.tasks.shutdown().await;
         return Err(RunError::LeaseLost);
+    }
+    let ended = async { while work.tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+        tracing::warn!("writes under way were cut off; the next process starts from facts");
+        work.tasks.shutdown().await;
     }
     if let Some(lease) = &mut lease {
         lease.release().await;
@@ -101,16 +114,14 @@ pub async fn run(
 
 /// Waits until the Lease is ours; false when the end was asked for first.
 async fn wait_for(lease: &mut Lease, clock: &dyn Clock, stop: &mut watch::Receiver<bool>) -> bool {
-    loop {
-        match lease.tick(clock).await {
-            Ok(true) => return true,
-            Ok(false) => {}
-            Err(error) => tracing::warn!(error = %error.advice(), "the Lease cannot be taken"),
+    let taken = async {
+        while !lease.tick(clock).await {
+            tokio::time::sleep(lease.pause()).await;
         }
-        tokio::select! {
-            () = tokio::time::sleep(lease.pause()) => {}
-            _ = stop.changed() => return false,
-        }
+    };
+    tokio::select! {
+        () = taken => true,
+        _ = stop.changed() => false,
     }
 }
 
@@ -135,23 +146,28 @@ impl Loop {
         lease: &mut Option<Lease>,
         stop: &mut watch::Receiver<bool>,
     ) -> bool {
-        let mut renew = Instant::now() + Duration::from_secs(5);
+        let mut renew = Instant::now();
         loop {
             self.start();
             let next = self.next_wake();
             tokio::select! {
                 biased;
                 _ = stop.changed() => return false,
+                // Before what may never end: a flood of events must not cost the Lease.
+                () = tokio::time::sleep_until(renew), if lease.is_some() => {
+                    let Some(lease) = lease.as_mut() else { continue };
+                    let is_held = tokio::select! {
+                        is_held = lease.tick(self.clock.as_ref()) => is_held,
+                        _ = stop.changed() => return false,
+                    };
+                    if !is_held {
+                        return true;
+                    }
+                    renew = Instant::now() + lease.pause();
+                }
                 Some(message) = told.recv() => self.hear(message),
                 Some(done) = self.tasks.join_next_with_id() => self.done(done),
                 () = tokio::time::sleep(next) => self.wake(),
-                () = tokio::time::sleep_until(renew), if lease.is_some() => {
-                    let Some(lease) = lease.as_mut() else { continue };
-                    match lease.tick(self.clock.as_ref()).await {
-                        Ok(true) => renew = Instant::now() + lease.pause(),
-                        Ok(false) | Err(_) => return true,
-                    }
-                }
             }
         }
     }
@@ -173,11 +189,33 @@ impl Loop {
         if !self.unsynced.is_empty() {
             return;
         }
+        if self.dirty.is_empty() {
+            return;
+        }
+        let (mut workers, mut runs, mut learners) = (WORKERS, RUNS, LEARNERS);
+        for key in &self.running {
+            let free = match key {
+                Key::Rollout { .. } | Key::Template { .. } => &mut workers,
+                // Runs and calls wait for others most of their time.
+                Key::Run { .. } | Key::Hook { .. } => &mut runs,
+                Key::Calibration { .. } => &mut learners,
+            };
+            *free = free.saturating_sub(1);
+        }
         let ready: Vec<Key> = self
             .dirty
             .iter()
-            .filter(|k| !self.running.contains(*k))
-            .take(WORKERS.saturating_sub(self.running.len()))
+            .filter(|key| !self.running.contains(*key))
+            .filter(|key| {
+                let free = match key {
+                    Key::Rollout { .. } | Key::Template { .. } => &mut workers,
+                    Key::Run { .. } | Key::Hook { .. } => &mut runs,
+                    Key::Calibration { .. } => &mut learners,
+                };
+                let left = free.checked_sub(1);
+                *free = left.unwrap_or_default();
+                left.is_some()
+            })
             .cloned()
             .collect();
         for key in ready {

@@ -20,6 +20,9 @@ use crate::observe::{Key, Kind};
 /// How soon a kind that is not served is asked for again. A discovery of the whole cluster is not made.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// A list that gives nothing for this long is asked for again: a server that hung may be well by now.
+const LIST_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a watch tells the loop.
 #[derive(Debug)]
 pub enum Told {
@@ -45,17 +48,24 @@ pub async fn follow(
         Some(ns) if !kind.cluster_scoped() => Api::namespaced_with(client, ns, &resource),
         _ => Api::all_with(client, &resource),
     };
-    let stream = watcher::watcher(api, watcher::Config::default()).default_backoff();
-    let mut stream = pin!(stream);
+    let begin = || watcher::watcher(api.clone(), watcher::Config::default()).default_backoff();
+    let mut stream = pin!(begin());
+    let mut is_listing = true;
     let mut listed: BTreeSet<(String, String)> = BTreeSet::new();
     loop {
         let next = tokio::select! {
             next = stream.next() => next,
+            () = tokio::time::sleep(LIST_PATIENCE), if is_listing => {
+                tracing::warn!(kind = name, "no answer to a list, asked for again");
+                stream.set(begin());
+                continue;
+            }
             _ = stop.changed() => return,
         };
         let Some(next) = next else { return };
         let keys = match next {
             Ok(Event::Init) => {
+                is_listing = true;
                 listed.clear();
                 Vec::new()
             }
@@ -67,6 +77,7 @@ pub async fn follow(
                 value_of(object).map(|v| engine.see(kind, &v)).unwrap_or_default()
             }
             Ok(Event::InitDone) => {
+                is_listing = false;
                 let keys = engine.world().retain(kind, &listed);
                 listed.clear();
                 let _closed = told.send(Told::Synced(kind));
@@ -79,16 +90,9 @@ pub async fn follow(
                 value_of(object).map(|v| engine.world().delete(kind, &v)).unwrap_or_default()
             }
             Err(error) => {
-                let missing = matches!(code_of(&error), Some(403 | 404));
-                if missing {
-                    // Not served, or not ours to read: nothing to wait for, and nothing to hold.
-                    let _closed = told.send(Told::Synced(kind));
-                    tracing::info!(kind = name, error = %error, "not to be had yet, asked for again");
-                } else {
-                    tracing::warn!(kind = name, error = %error, "the watch failed");
-                }
+                let pause = failed(&error, kind, &told);
                 tokio::select! {
-                    () = tokio::time::sleep(if missing { ASK_AGAIN } else { Duration::ZERO }) => {}
+                    () = tokio::time::sleep(pause) => {}
                     _ = stop.changed() => return,
                 }
                 Vec::new()
@@ -98,6 +102,19 @@ pub async fn follow(
             let _closed = told.send(Told::Look(keys));
         }
     }
+}
+
+/// Says what went wrong; how long to wait.
+fn failed(error: &watcher::Error, kind: Kind, told: &mpsc::UnboundedSender<Told>) -> Duration {
+    let (_, _, name, _) = kind.names();
+    if matches!(code_of(error), Some(403 | 404)) {
+        // Not served, or not ours to read: nothing to wait for, and nothing to hold.
+        let _closed = told.send(Told::Synced(kind));
+        tracing::info!(kind = name, error = %error, "not to be had yet, asked for again");
+        return ASK_AGAIN;
+    }
+    tracing::warn!(kind = name, error = %error, "the watch failed");
+    Duration::ZERO
 }
 
 fn value_of(object: DynamicObject) -> Option<Value> {

@@ -1,4 +1,6 @@
-//! Health and metrics over HTTP.
+//! Health, metrics and alerts over HTTP.
+
+mod alerts;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,13 +15,16 @@ use tokio::task::JoinHandle;
 
 use crate::telemetry::Metrics;
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until `stop` becomes true.
+pub use alerts::{Alerts, router as alerts_router};
+
+/// Serves `/healthz`, `/readyz`, `/metrics` and what `more` has until `stop` becomes true.
 ///
 /// # Errors
 /// The address is taken or not ours.
 pub async fn serve(
     at: SocketAddr,
     metrics: Arc<Metrics>,
+    more: Router,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<JoinHandle<()>> {
     let listener = TcpListener::bind(at).await?;
@@ -27,7 +32,8 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(page))
-        .with_state(metrics);
+        .with_state(metrics)
+        .merge(more);
     Ok(tokio::spawn(async move {
         let end = async move {
             let _closed = stop.changed().await;
