@@ -48,7 +48,7 @@ fn default(write: &Write<'_>, object: &mut Value) {
     }
 }
 
-fn validate(write: &Write<'_>, object: &Value) -> Refusable<()> {
+fn validate(write: &Write<'_>, object: &Value) -> Refusable<Vec<String>> {
     let errors = if let Some(schema) = schema_of(write) {
         schema::validate(schema, object, write.old)
     } else if write.crd.is_none() && write.call.subresource.as_deref() != Some("status") {
@@ -57,7 +57,8 @@ fn validate(write: &Write<'_>, object: &Value) -> Refusable<()> {
         Vec::new()
     };
     let mut causes: Vec<Cause> = errors.iter().map(cause).collect();
-    if *write.resource == ResourceKey::MUTATING_POLICIES {
+    let policies = [ResourceKey::MUTATING_POLICIES, ResourceKey::VALIDATING_POLICIES];
+    if policies.contains(write.resource) {
         causes.extend(cel::parse_errors(object).into_iter().map(|(field, error)| Cause {
             field,
             message: format!("Invalid value: {error}"),
@@ -65,10 +66,56 @@ fn validate(write: &Write<'_>, object: &Value) -> Refusable<()> {
         }));
     }
     if causes.is_empty() {
-        return Ok(());
+        return judge(write, object);
     }
     let name = name_of(write, object);
     Err(ApiStatus::invalid(write.kind, &write.resource.group, &name, &causes))
+}
+
+/// What the validating policies say of an object that its schema accepts.
+fn judge(write: &Write<'_>, object: &Value) -> Refusable<Vec<String>> {
+    let policies = write.store.list(&ResourceKey::VALIDATING_POLICIES, None);
+    if policies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let request = admission_request(write, object);
+    if !cel::concern(&policies, &request) {
+        return Ok(Vec::new());
+    }
+    let bindings = write.store.list(&ResourceKey::VALIDATING_POLICY_BINDINGS, None);
+    let outcome = surrounded(write, &request, &policies, &bindings, |surroundings| {
+        cel::validate(&request, object, write.old, surroundings)
+    });
+    for message in &outcome.ignored {
+        tracing::debug!(message, "a policy failed and was ignored");
+    }
+    match outcome.denied {
+        None => Ok(outcome.warnings),
+        Some(message) => Err(ApiStatus::denied(write.resource, &name_of(write, object), &message)),
+    }
+}
+
+/// Calls `ask` with what surrounds a request.
+fn surrounded<T>(
+    write: &Write<'_>,
+    request: &AdmissionRequest,
+    policies: &[Arc<Value>],
+    bindings: &[Arc<Value>],
+    ask: impl FnOnce(&Policies<'_>) -> T,
+) -> T {
+    let namespace = write.store.get(&ResourceKey::NAMESPACES, "", &request.namespace);
+    let param = |api_version: &str, kind: &str, namespace: &str, name: &str| {
+        let resource = write.store.resource_of(api_version, kind)?;
+        let found = write.store.get(&resource, namespace, name);
+        found.or_else(|| write.store.get(&resource, "", name))
+    };
+    ask(&Policies {
+        policies,
+        bindings,
+        namespace: namespace.as_deref(),
+        param: &param,
+        default: &|object| default(write, object),
+    })
 }
 
 fn cause(error: &FieldError) -> Cause {
@@ -86,29 +133,23 @@ fn mutate(write: &Write<'_>, object: &mut Value) -> Refusable<()> {
     if policies.is_empty() {
         return Ok(());
     }
-    let bindings = write.store.list(&ResourceKey::MUTATING_POLICY_BINDINGS, None);
     let request = admission_request(write, object);
-    let namespace = write.store.get(&ResourceKey::NAMESPACES, "", &request.namespace);
-    let param = |api_version: &str, kind: &str, namespace: &str, name: &str| {
-        let resource = write.store.resource_of(api_version, kind)?;
-        let found = write.store.get(&resource, namespace, name);
-        found.or_else(|| write.store.get(&resource, "", name))
-    };
-    let surroundings = Policies {
-        policies: &policies,
-        bindings: &bindings,
-        namespace: namespace.as_deref(),
-        param: &param,
-        default: &|object| default(write, object),
-    };
-    let outcome = cel::mutate(&request, object, write.old, &surroundings);
+    if !cel::concern(&policies, &request) {
+        return Ok(());
+    }
+    let bindings = write.store.list(&ResourceKey::MUTATING_POLICY_BINDINGS, None);
+    let is_status = request.subresource == "status";
+    let whole = if is_status { object.clone() } else { object.take() };
+    let outcome = surrounded(write, &request, &policies, &bindings, |surroundings| {
+        cel::mutate(&request, whole, write.old, surroundings)
+    });
     for message in &outcome.ignored {
         tracing::debug!(message, "a policy failed and was ignored");
     }
     if let Some(message) = outcome.denied {
         return Err(ApiStatus::new(403, "Invalid", message));
     }
-    if request.subresource == "status" {
+    if is_status {
         // A write to the status cannot change the rest, whoever makes it.
         let mut outcome = outcome.object;
         object["status"] = outcome["status"].take();

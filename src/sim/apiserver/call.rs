@@ -47,6 +47,13 @@ impl ResourceKey {
     pub const MUTATING_POLICY_BINDINGS: Self =
         Self::of("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings");
 
+    /// `admissionregistration.k8s.io/v1/validatingadmissionpolicies`.
+    pub const VALIDATING_POLICIES: Self =
+        Self::of("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies");
+    /// `admissionregistration.k8s.io/v1/validatingadmissionpolicybindings`.
+    pub const VALIDATING_POLICY_BINDINGS: Self =
+        Self::of("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings");
+
     /// A key from constant parts.
     #[must_use]
     pub const fn of(group: &'static str, version: &'static str, plural: &'static str) -> Self {

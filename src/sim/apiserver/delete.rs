@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
-    ApiStatus, Refusable,
+    ApiStatus, Refusable, ResourceKey,
     fields::{meta, meta_mut, object_mut, text},
     kinds::Kind,
     prepare::time,
@@ -23,7 +23,7 @@ pub fn one(request: &Request<'_>, state: &mut State) -> Refusable<Value> {
     let namespace = call.namespace.as_deref().unwrap_or_default();
     let stored = state.stored(kind, namespace, name).cloned();
     let stored = stored.ok_or_else(|| ApiStatus::not_found(kind, name))?;
-    preconditions(kind, &stored, &call.body["preconditions"])?;
+    preconditions(kind, &stored, &request.body["preconditions"])?;
     let held = stored["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
     let gone = if shows_deleted(kind) || (held && call.options.dry_run) {
         let mut last = Value::clone(&view::of(kind, &stored));
@@ -67,7 +67,7 @@ pub fn collection(request: &Request<'_>, state: &mut State) -> Refusable<Value> 
 }
 
 fn policy(request: &Request<'_>) -> String {
-    let (body, options) = (&request.call.body, &request.call.options);
+    let (body, options) = (&request.body, &request.call.options);
     let given = options.propagation_policy.clone();
     given.unwrap_or_else(|| {
         if body["orphanDependents"] == true {
@@ -80,7 +80,7 @@ fn policy(request: &Request<'_>) -> String {
 
 fn grace(request: &Request<'_>) -> Option<i64> {
     let given = request.call.options.grace_period_seconds;
-    given.or_else(|| request.call.body["gracePeriodSeconds"].as_i64())
+    given.or_else(|| request.body["gracePeriodSeconds"].as_i64())
 }
 
 fn preconditions(kind: &Kind, stored: &Value, wanted: &Value) -> Refusable<()> {
@@ -269,11 +269,15 @@ fn empty_out(state: &mut State, kind: &Kind, stored: &Value, now: Timestamp) {
 
 /// Removes a namespace or definition whose last content was just removed.
 fn finish_containers(state: &mut State, removed: &Kind, namespace: &str, now: Timestamp) {
-    let mut candidates = state.of_store("", "namespaces");
-    candidates.retain(|(_, object)| meta(object, "name") == namespace);
+    let named = |state: &State, key: &ResourceKey, name: &str| {
+        let kind = state.kinds.get(key)?.clone();
+        let object = state.stored(&kind, "", name)?.clone();
+        Some((kind, object))
+    };
+    let mut candidates: Vec<_> =
+        named(state, &ResourceKey::NAMESPACES, namespace).into_iter().collect();
     if let Some(crd) = &removed.crd {
-        let all = state.of_store("apiextensions.k8s.io", "customresourcedefinitions");
-        candidates.extend(all.into_iter().filter(|(_, o)| meta(o, "name") == meta(crd, "name")));
+        candidates.extend(named(state, &ResourceKey::CRDS, meta(crd, "name")));
     }
     for (kind, object) in candidates {
         if_finished(state, &kind, &object, now);

@@ -1,6 +1,8 @@
 //! Short forms of [`ApiServer::call`] for code in the same process. The resource follows from the
 //! object's `apiVersion` and `kind`, the namespace and name from its metadata.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{
@@ -14,8 +16,7 @@ impl ApiServer {
     /// # Errors
     /// The server's refusal.
     pub fn create(&self, user: &str, object: Value) -> Refusable<Value> {
-        let call = self.about(user, Verb::Create, &object)?;
-        self.call(Call { name: None, body: object, ..call })
+        self.send(user, Verb::Create, None, object).map(Arc::unwrap_or_clone)
     }
 
     /// Replaces an object; its `metadata.resourceVersion`, if set, must be the stored one.
@@ -23,8 +24,7 @@ impl ApiServer {
     /// # Errors
     /// The server's refusal.
     pub fn update(&self, user: &str, object: Value) -> Refusable<Value> {
-        let call = self.about(user, Verb::Update, &object)?;
-        self.call(call.body(object))
+        self.send(user, Verb::Update, None, object).map(Arc::unwrap_or_clone)
     }
 
     /// Replaces an object's status.
@@ -32,8 +32,21 @@ impl ApiServer {
     /// # Errors
     /// The server's refusal.
     pub fn update_status(&self, user: &str, object: Value) -> Refusable<Value> {
-        let call = self.about(user, Verb::Update, &object)?;
-        self.call(call.subresource("status").body(object))
+        self.send(user, Verb::Update, Some("status"), object).map(Arc::unwrap_or_clone)
+    }
+
+    /// Creates or replaces an object or its status; the answer is not copied.
+    pub(in crate::sim) fn send(
+        &self,
+        user: &str,
+        verb: Verb,
+        subresource: Option<&str>,
+        object: Value,
+    ) -> Refusable<Arc<Value>> {
+        let mut call = self.about(user, verb, &object)?;
+        call.subresource = subresource.map(str::to_owned);
+        call.name = call.name.filter(|_| verb != Verb::Create);
+        self.handle(call.body(object)).map(|reply| reply.value)
     }
 
     /// Applies an object from the server's side.

@@ -153,6 +153,27 @@ impl FieldSet {
         }
     }
 
+    /// True if a set in the form of FieldsV1 has any of these paths.
+    #[must_use]
+    pub fn meets(&self, fields: &Value) -> bool {
+        self.0.iter().any(|(element, node)| {
+            fields.get(element).is_some_and(|theirs| {
+                let is_member = node.member && is_member(theirs);
+                is_member || node.below.meets(theirs)
+            })
+        })
+    }
+
+    /// True if a set in the form of FieldsV1 has all of these paths.
+    #[must_use]
+    pub fn is_within(&self, fields: &Value) -> bool {
+        self.0.iter().all(|(element, node)| {
+            fields.get(element).is_some_and(|theirs| {
+                (!node.member || is_member(theirs)) && node.below.is_within(theirs)
+            })
+        })
+    }
+
     /// True if the path is in the set, or any path below it.
     #[must_use]
     pub fn touches(&self, path: &[String]) -> bool {
@@ -182,6 +203,11 @@ impl FieldSet {
     }
 }
 
+/// Whether the path that ends at this node of a FieldsV1 is in the set.
+fn is_member(node: &Value) -> bool {
+    node.get(".").is_some() || node.as_object().is_some_and(Map::is_empty)
+}
+
 /// What differs between two objects.
 #[derive(Debug, Default)]
 pub struct Difference {
@@ -198,13 +224,17 @@ impl Difference {
     #[must_use]
     pub fn between(old: &Value, new: &Value, schema: Schema<'_>) -> Self {
         let mut difference = Self::default();
-        difference.compare(old, new, schema, &mut Vec::new());
+        if old != new {
+            difference.compare(old, new, schema, &mut Vec::new());
+        }
         difference
     }
 
+    /// Compares two values that are known to differ.
     fn compare(&mut self, old: &Value, new: &Value, schema: Schema<'_>, here: &mut Path) {
-        if old == new {
-            return;
+        if let (Value::Object(before), Value::Object(after), false) = (old, new, schema.is_atomic())
+        {
+            return self.compare_fields(before, after, schema, here);
         }
         let sides = children(old, schema).zip(children(new, schema));
         let Some((before, after)) = sides else {
@@ -218,6 +248,7 @@ impl Difference {
         for (element, child, schema) in &after {
             here.push(element.clone());
             match find(&before, element).and_then(|at| before.get(at)) {
+                Some((_, old, _)) if old == child => {}
                 Some((_, old, _)) => self.compare(old, child, *schema, here),
                 None => add_all(&mut self.written, here, child, *schema),
             }
@@ -229,6 +260,35 @@ impl Difference {
                 add_all(&mut self.removed, here, child, *schema);
                 here.pop();
             }
+        }
+    }
+}
+
+impl Difference {
+    /// Two objects whose fields are owned one by one: only what differs is put into words.
+    fn compare_fields(
+        &mut self,
+        before: &Map<String, Value>,
+        after: &Map<String, Value>,
+        schema: Schema<'_>,
+        here: &mut Path,
+    ) {
+        for (name, new) in after {
+            let old = before.get(name);
+            if old == Some(new) {
+                continue;
+            }
+            here.push(format!("f:{name}"));
+            match old {
+                Some(old) => self.compare(old, new, schema.field(name), here),
+                None => add_all(&mut self.written, here, new, schema.field(name)),
+            }
+            here.pop();
+        }
+        for (name, old) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
+            here.push(format!("f:{name}"));
+            add_all(&mut self.removed, here, old, schema.field(name));
+            here.pop();
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Kind {
     pub store: (String, String),
     /// `apiVersion` of what is stored.
     pub storage_version: String,
+    /// The resource in its stored version.
+    pub stored: ResourceKey,
     /// The definition that added it; `None` for built-in kinds.
     pub crd: Option<Arc<Value>>,
     /// Answered at once and never stored, such as a SelfSubjectReview.
@@ -253,7 +255,10 @@ impl Kinds {
     /// The resource that serves a kind.
     #[must_use]
     pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
-        self.by_key.values().find(|k| k.kind == kind && k.key.api_version() == api_version)
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        self.by_key
+            .values()
+            .find(|k| k.kind == kind && k.key.group == group && k.key.version == version)
     }
 
     /// A resource whose objects are stored there: any of its versions.
@@ -288,7 +293,7 @@ fn built_in(row: &Row) -> Kind {
     let (group, version, plural, kind, namespaced, short, (flags, generation)) = *row;
     let store = if (group, plural) == ("events.k8s.io", "events") { "" } else { group };
     let key = ResourceKey::of(group, version, plural);
-    let storage_version = if store == group { key.api_version() } else { "v1".to_owned() };
+    let stored = if store == group { key.clone() } else { ResourceKey::of("", "v1", plural) };
     let path = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Kind {
         kind: kind.to_owned(),
@@ -305,7 +310,8 @@ fn built_in(row: &Row) -> Kind {
         }),
         generation,
         store: (store.to_owned(), plural.to_owned()),
-        storage_version,
+        storage_version: stored.api_version(),
+        stored,
         key,
         crd: None,
         answered: flags.contains('r'),
@@ -343,6 +349,7 @@ fn custom(crd: &Arc<Value>) -> Vec<Kind> {
             generation: Generation::AllButMetadata,
             store: (group.to_owned(), plural.to_owned()),
             storage_version: format!("{group}/{storage}"),
+            stored: ResourceKey::new(group, storage, plural),
             crd: Some(crd.clone()),
             answered: false,
         })

@@ -48,6 +48,13 @@ impl<'a> Writer<'a> {
             && entry.subresource == self.subresource
     }
 
+    /// The same of an entry as it is stored.
+    fn wrote(&self, entry: &Value) -> bool {
+        text(&entry["manager"]) == self.manager
+            && (text(&entry["operation"]) == "Apply") == self.apply
+            && text(&entry["subresource"]) == self.subresource
+    }
+
     fn entry(&self, fields: FieldSet) -> Entry {
         Entry {
             manager: self.manager.clone(),
@@ -65,18 +72,18 @@ impl<'a> Writer<'a> {
             fields.prune(path);
         }
         for name in [
-            "name",
-            "namespace",
-            "creationTimestamp",
-            "selfLink",
-            "uid",
-            "generation",
-            "managedFields",
-            "resourceVersion",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
+            "f:name",
+            "f:namespace",
+            "f:creationTimestamp",
+            "f:selfLink",
+            "f:uid",
+            "f:generation",
+            "f:managedFields",
+            "f:resourceVersion",
+            "f:deletionTimestamp",
+            "f:deletionGracePeriodSeconds",
         ] {
-            fields.prune(&["f:metadata", &format!("f:{name}")]);
+            fields.prune(&["f:metadata", name]);
         }
         if self.subresource == "status" {
             fields.keep_only("f:status");
@@ -86,7 +93,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Writes down what a plain write (POST, PUT, PATCH) did.
+/// Writes down what a plain write (POST, PUT, PATCH) did. Entries that it does not touch stay as
+/// they are stored: reading and writing them anew is most of what a write costs.
 pub fn update(call: &Call, kind: &Kind, old: Option<&Value>, new: &mut Value, now: Timestamp) {
     let writer = Writer::of(call, kind, now);
     let schema = Schema::of(kind);
@@ -101,26 +109,38 @@ pub fn update(call: &Call, kind: &Kind, old: Option<&Value>, new: &mut Value, no
     for set in [&mut difference.written, &mut difference.modified, &mut difference.removed] {
         writer.strip(set);
     }
-    let mut taken = difference.modified;
-    taken.add(&difference.removed);
-    let mut mine = None;
+    let Difference { written, modified: mut taken, removed } = difference;
+    taken.add(&removed);
+    let mut is_there = false;
     for entry in &mut entries {
-        if writer.is(entry) {
-            mine = Some(entry.fields.clone());
-            entry.fields.subtract(&difference.removed);
-            entry.fields.add(&difference.written);
-            entry.version = kind.key.api_version();
-            if mine.as_ref() != Some(&entry.fields) {
-                entry.time = time(now);
+        let fields = &entry["fieldsV1"];
+        if writer.wrote(entry) {
+            is_there = true;
+            if entry["apiVersion"] == kind.key.api_version().as_str()
+                && written.is_within(fields)
+                && !removed.meets(fields)
+            {
+                continue;
             }
-        } else {
-            entry.fields.subtract(&taken);
+            let mut mine = Entry::read(entry);
+            let before = mine.fields.clone();
+            mine.fields.subtract(&removed);
+            mine.fields.add(&written);
+            mine.version = kind.key.api_version();
+            if mine.fields != before {
+                mine.time = time(now);
+            }
+            *entry = mine.write();
+        } else if taken.meets(fields) {
+            let mut theirs = Entry::read(entry);
+            theirs.fields.subtract(&taken);
+            *entry = theirs.write();
         }
     }
-    if mine.is_none() && !difference.written.is_empty() {
-        entries.push(writer.entry(difference.written));
+    if !is_there && !written.is_empty() {
+        entries.push(writer.entry(written).write());
     }
-    write(new, entries);
+    store(new, entries);
 }
 
 /// Applies a configuration: the wanted object, with its managedFields.
@@ -161,7 +181,7 @@ pub fn applied(
     }
     let mut entries = others;
     entries.push(entry);
-    write(&mut merged, entries);
+    store(&mut merged, entries.iter().map(Entry::write).collect());
     Ok(merged)
 }
 
@@ -235,12 +255,12 @@ fn conflict(conflicts: &[(String, Path)]) -> Box<ApiStatus> {
 }
 
 /// Apply needs a manager and must not bring managedFields.
-pub fn check_apply(call: &Call) -> Refusable<()> {
+pub fn check_apply(call: &Call, body: &Value) -> Refusable<()> {
     if call.options.field_manager.is_none() {
         let cause = Cause::required("fieldManager", "is required for apply patch");
         return Err(ApiStatus::invalid("PatchOptions", "meta.k8s.io", "", &[cause]));
     }
-    let given = call.body["metadata"]["managedFields"].as_array();
+    let given = body["metadata"]["managedFields"].as_array();
     if given.is_some_and(|entries| !entries.is_empty()) {
         return Err(ApiStatus::bad_request("metadata.managedFields must be nil"));
     }
@@ -249,60 +269,68 @@ pub fn check_apply(call: &Call) -> Refusable<()> {
 
 /// The entries that a write starts from: its own if it brings some, else the stored ones. One
 /// empty entry means "nobody owns anything".
-fn live_or_new(old: Option<&Value>, new: &Value, subresource: bool) -> Vec<Entry> {
-    let live = || old.map(|old| read(&old["metadata"]["managedFields"])).unwrap_or_default();
-    let given = &new["metadata"]["managedFields"];
-    if subresource {
-        return live();
-    }
-    if given.as_array().is_some_and(|entries| entries.as_slice() == [json!({})]) {
+fn live_or_new(old: Option<&Value>, new: &mut Value, subresource: bool) -> Vec<Value> {
+    let given = match meta_mut(new).remove("managedFields") {
+        Some(Value::Array(entries)) => entries,
+        _ => Vec::new(),
+    };
+    if !subresource && given.as_slice() == [json!({})] {
         return Vec::new();
     }
-    let given = read(given);
-    if given.is_empty() { live() } else { given }
+    let live = old.and_then(|old| old["metadata"]["managedFields"].as_array());
+    match live {
+        Some(live) if (subresource || given.is_empty()) && given != *live => live.clone(),
+        None if subresource => Vec::new(),
+        _ => given,
+    }
 }
 
 fn read(entries: &Value) -> Vec<Entry> {
-    let entries = entries.as_array().into_iter().flatten();
-    entries
-        .map(|entry| Entry {
+    entries.as_array().into_iter().flatten().map(Entry::read).collect()
+}
+
+impl Entry {
+    fn read(entry: &Value) -> Self {
+        Self {
             manager: text(&entry["manager"]).to_owned(),
             apply: text(&entry["operation"]) == "Apply",
             version: text(&entry["apiVersion"]).to_owned(),
             time: text(&entry["time"]).to_owned(),
             subresource: text(&entry["subresource"]).to_owned(),
             fields: FieldSet::read(&entry["fieldsV1"]),
-        })
-        .collect()
+        }
+    }
+
+    fn write(&self) -> Value {
+        let mut value = json!({
+            "manager": self.manager,
+            "operation": if self.apply { "Apply" } else { "Update" },
+            "apiVersion": self.version, "time": self.time,
+            "fieldsType": "FieldsV1", "fieldsV1": self.fields.write(),
+        });
+        if !self.subresource.is_empty() {
+            value["subresource"] = json!(self.subresource);
+        }
+        value
+    }
 }
 
-fn write(object: &mut Value, mut entries: Vec<Entry>) {
-    entries.retain(|entry| !entry.fields.is_empty());
+/// Stores the entries that own something, in their order.
+fn store(object: &mut Value, mut entries: Vec<Value>) {
+    entries.retain(|entry| entry["fieldsV1"].as_object().is_some_and(|fields| !fields.is_empty()));
     entries.sort_by(|a, b| {
-        let rank = |e: &Entry| (!e.apply, e.time.clone(), e.manager.clone(), e.subresource.clone());
+        fn rank(entry: &Value) -> (bool, [&str; 3]) {
+            let word = |name: &str| text(&entry[name]);
+            (word("operation") != "Apply", [word("time"), word("manager"), word("subresource")])
+        }
         rank(a).cmp(&rank(b))
     });
     let metadata = meta_mut(object);
     if entries.is_empty() {
         metadata.remove("managedFields");
-        return;
+    } else {
+        metadata.insert("managedFields".into(), Value::Array(entries));
     }
-    let entries: Vec<Value> = entries
-        .into_iter()
-        .map(|entry| {
-            let mut value = json!({
-                "manager": entry.manager,
-                "operation": if entry.apply { "Apply" } else { "Update" },
-                "apiVersion": entry.version, "time": entry.time,
-                "fieldsType": "FieldsV1", "fieldsV1": entry.fields.write(),
-            });
-            if !entry.subresource.is_empty() {
-                value["subresource"] = json!(entry.subresource);
-            }
-            value
-        })
-        .collect();
-    metadata.insert("managedFields".into(), json!(entries));
 }
 
 /// Drops null fields: an applied null is no opinion.

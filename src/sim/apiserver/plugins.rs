@@ -1,7 +1,7 @@
 //! The plug points of a write: what schemas and admission policies do to an object on its way in.
 //!
-//! Order: decode, `prune`, `default`, field ownership, `mutate`, `default` again, the kind's own
-//! rules (generation, status split), `validate`, persist. The server's lock is held meanwhile, so
+//! Order: decode, `prune`, `default`, field ownership, `mutate`, the kind's own rules (generation,
+//! status split), `validate`, persist. The server's lock is held meanwhile, so
 //! a plug point reads the store through [`Write::store`] and never through the server.
 
 use std::sync::Arc;
@@ -65,12 +65,12 @@ impl Reader<'_> {
 
 /// Drops what the schema does not know; answers with the paths that it dropped.
 pub type Prune = Box<dyn Fn(&Write<'_>, &mut Value) -> Vec<String> + Send + Sync>;
-/// Changes the object, or refuses it.
+/// Changes the object, or refuses it. What it changes it also defaults.
 pub type Mutate = Box<dyn Fn(&Write<'_>, &mut Value) -> Refusable<()> + Send + Sync>;
 /// Fills in defaults.
 pub type Default = Box<dyn Fn(&Write<'_>, &mut Value) + Send + Sync>;
-/// Refuses what is invalid.
-pub type Validate = Box<dyn Fn(&Write<'_>, &Value) -> Refusable<()> + Send + Sync>;
+/// Refuses what is invalid; answers with what it warns of.
+pub type Validate = Box<dyn Fn(&Write<'_>, &Value) -> Refusable<Vec<String>> + Send + Sync>;
 
 /// The plug points. They may keep caches of their own.
 pub struct Plugins {
@@ -92,7 +92,7 @@ impl Plugins {
             prune: Box::new(|_, _| Vec::new()),
             default: Box::new(|_, _| ()),
             mutate: Box::new(|_, _| Ok(())),
-            validate: Box::new(|_, _| Ok(())),
+            validate: Box::new(|_, _| Ok(Vec::new())),
         }
     }
 }

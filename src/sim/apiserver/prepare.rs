@@ -1,8 +1,6 @@
 //! What the server itself decides about an object: identity, generation, the split between status
 //! and the rest, and the few fields that it fills in for built-in kinds.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -166,16 +164,29 @@ pub fn keep_identity(old: &Value, new: &mut Value) {
 
 /// A write to the status subresource: everything else stays as it was, but that built-in kinds
 /// take annotations with it (the Deployment controller writes its revision so).
-pub fn status_only(kind: &Kind, old: &Value, new: &Value) -> Value {
-    let mut kept = old.clone();
-    let none = Map::new();
-    copy_field(new.as_object().unwrap_or(&none), object_mut(&mut kept), "status");
-    let metadata = new["metadata"].as_object().unwrap_or(&none);
-    copy_field(metadata, meta_mut(&mut kept), "managedFields");
-    if kind.crd.is_none() {
-        copy_field(metadata, meta_mut(&mut kept), "annotations");
+pub fn status_only(kind: &Kind, old: &Value, mut new: Value) -> Value {
+    let moved: &[&str] = match kind.crd {
+        None => &["managedFields", "annotations"],
+        Some(_) => &["managedFields"],
+    };
+    let from = meta_mut(&mut new);
+    let mut metadata = Map::new();
+    for (name, value) in old["metadata"].as_object().into_iter().flatten() {
+        if !moved.contains(&name.as_str()) {
+            metadata.insert(name.clone(), value.clone());
+        }
     }
-    kept
+    metadata.extend(moved.iter().filter_map(|name| from.remove_entry(*name)));
+    let status = object_mut(&mut new).remove_entry("status");
+    let mut kept = Map::new();
+    for (name, value) in old.as_object().into_iter().flatten() {
+        if !matches!(name.as_str(), "metadata" | "status") {
+            kept.insert(name.clone(), value.clone());
+        }
+    }
+    kept.insert("metadata".to_owned(), Value::Object(metadata));
+    kept.extend(status);
+    Value::Object(kept)
 }
 
 /// A write to the object itself: the status stays as it was.
@@ -190,19 +201,12 @@ pub fn generation(kind: &Kind, old: &Value, new: &mut Value) {
         Generation::None => false,
         Generation::Spec => old["spec"] != new["spec"],
         Generation::SpecOrAnnotations => {
-            let annotations = |object: &Value| object["metadata"]["annotations"].clone();
-            old["spec"] != new["spec"] || annotations(old) != annotations(new)
+            old["spec"] != new["spec"]
+                || old["metadata"]["annotations"] != new["metadata"]["annotations"]
         }
         Generation::AllButMetadata => {
-            let rest = |object: &Value| {
-                let mut fields = object.as_object().cloned().unwrap_or_default();
-                fields.remove("metadata");
-                if kind.status {
-                    fields.remove("status");
-                }
-                fields
-            };
-            rest(old) != rest(new)
+            let status = if kind.status { "status" } else { "metadata" };
+            !equal_but(old, new, &["metadata", status])
         }
     };
     if changed {
@@ -253,17 +257,26 @@ pub fn must_be_conditional(kind: &Kind) -> bool {
 /// True if storing the new object would change nothing: times in managedFields do not count.
 #[must_use]
 pub fn same(old: &Value, new: &Value) -> bool {
-    fn but<'a>(value: &'a Value, left_out: &str) -> BTreeMap<&'a String, &'a Value> {
+    fn entries(object: &Value) -> &[Value] {
+        object["metadata"]["managedFields"].as_array().map_or(&[], Vec::as_slice)
+    }
+    let (before, after) = (entries(old), entries(new));
+    equal_but(old, new, &["metadata"])
+        && equal_but(&old["metadata"], &new["metadata"], &["managedFields"])
+        && before.len() == after.len()
+        && before.iter().zip(after).all(|(old, new)| equal_but(old, new, &["time"]))
+}
+
+/// Whether two objects have the same fields, some left out. Fields are sorted by their names.
+fn equal_but(one: &Value, other: &Value, left_out: &[&str]) -> bool {
+    fn rest<'a>(
+        value: &'a Value,
+        left_out: &[&str],
+    ) -> impl Iterator<Item = (&'a String, &'a Value)> {
         let fields = value.as_object().into_iter().flatten();
-        fields.filter(|(name, _)| *name != left_out).collect()
+        fields.filter(|(name, _)| !left_out.contains(&name.as_str()))
     }
-    fn timeless(object: &Value) -> Vec<BTreeMap<&String, &Value>> {
-        let entries = object["metadata"]["managedFields"].as_array();
-        entries.into_iter().flatten().map(|entry| but(entry, "time")).collect()
-    }
-    but(old, "metadata") == but(new, "metadata")
-        && but(&old["metadata"], "managedFields") == but(&new["metadata"], "managedFields")
-        && timeless(old) == timeless(new)
+    rest(one, left_out).eq(rest(other, left_out))
 }
 
 /// Sets one condition of a status.

@@ -6,8 +6,8 @@ use super::{
     ApiStatus, Refusable, Verb, fields::object_mut, prepare::time, server::Request, users,
 };
 
-/// Answers a review; the flag says that HTTP calls it created.
-pub fn answer(request: &Request<'_>) -> Refusable<(Value, bool)> {
+/// Answers a review.
+pub fn answer(request: &mut Request<'_>) -> Refusable<Value> {
     if request.call.verb != Verb::Create {
         return Err(ApiStatus::method_not_allowed());
     }
@@ -18,11 +18,11 @@ pub fn answer(request: &Request<'_>) -> Refusable<(Value, bool)> {
         }
         _ => json!({"allowed": true, "reason": "everybody may do everything here"}),
     };
-    let mut review = request.call.body.clone();
+    let mut review = request.body.take();
     let fields = object_mut(&mut review);
     fields.insert("apiVersion".into(), json!(request.kind.key.api_version()));
     fields.insert("kind".into(), json!(request.kind.kind));
     fields.insert("metadata".into(), json!({"creationTimestamp": time(request.now)}));
     fields.insert("status".into(), status);
-    Ok((review, true))
+    Ok(review)
 }

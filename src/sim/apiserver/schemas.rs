@@ -21,6 +21,7 @@ use super::{
     fields::{object_mut, text},
     kinds::{Kind, Kinds},
 };
+use crate::sim::place::Place;
 
 const REFERENCE: &str = "#/components/schemas/";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -135,7 +136,8 @@ fn mark(field: &mut Map<String, Value>, keys: &str, merge_key: &str, strategy: &
 
 /// Name of the built-in type of a kind.
 fn type_of(kind: &Kind) -> Option<&'static str> {
-    static NAMES: OnceLock<BTreeMap<(String, String), &'static str>> = OnceLock::new();
+    type ByKind = BTreeMap<String, &'static str>;
+    static NAMES: OnceLock<BTreeMap<String, ByKind>> = OnceLock::new();
     if kind.crd.is_some() {
         return None;
     }
@@ -147,10 +149,16 @@ fn type_of(kind: &Kind) -> Option<&'static str> {
             let suffix = format!(".{group}.{}.{}", kind.key.version, kind.kind);
             types().keys().find(|name| name.ends_with(&suffix)).map(String::as_str)
         };
-        let of = |kind: &Kind| (kind.key.group.to_string(), kind.kind.clone());
-        kinds.iter().filter_map(|kind| Some((of(kind), name(kind)?))).collect()
+        let mut names = BTreeMap::<String, ByKind>::new();
+        for kind in kinds.iter() {
+            if let Some(name) = name(kind) {
+                let group = names.entry(kind.key.group.to_string()).or_default();
+                group.insert(kind.kind.clone(), name);
+            }
+        }
+        names
     });
-    names.get(&(kind.key.group.to_string(), kind.kind.clone())).copied()
+    names.get(kind.key.group.as_ref())?.get(&kind.kind).copied()
 }
 
 /// Drops the fields of a built-in kind's object that its type does not have; answers with their
@@ -158,12 +166,15 @@ fn type_of(kind: &Kind) -> Option<&'static str> {
 pub fn prune(kind: &Kind, object: &mut Value) -> Vec<String> {
     let mut dropped = Vec::new();
     if type_of(kind).is_some() {
-        drop_unknown(object, Schema::of(kind), "", &mut dropped);
+        drop_unknown(object, Schema::of(kind), Place::Top, &mut dropped);
     }
     dropped
 }
 
-fn drop_unknown(value: &mut Value, schema: Schema<'_>, here: &str, dropped: &mut Vec<String>) {
+fn drop_unknown(value: &mut Value, schema: Schema<'_>, here: Place<'_>, dropped: &mut Vec<String>) {
+    if schema.says_nothing() {
+        return;
+    }
     match value {
         Value::Object(fields) => {
             let known = schema.inner["properties"].as_object();
@@ -171,26 +182,22 @@ fn drop_unknown(value: &mut Value, schema: Schema<'_>, here: &str, dropped: &mut
                 fields.retain(|name, _| {
                     let kept = known.contains_key(name);
                     if !kept {
-                        dropped.push(join(here, name));
+                        dropped.push(Place::Field(&here, name).to_string());
                     }
                     kept
                 });
             }
             for (name, value) in fields {
-                drop_unknown(value, schema.field(name), &join(here, name), dropped);
+                drop_unknown(value, schema.field(name), Place::Field(&here, name), dropped);
             }
         }
         Value::Array(items) => {
             for (at, value) in items.iter_mut().enumerate() {
-                drop_unknown(value, schema.items(), &format!("{here}[{at}]"), dropped);
+                drop_unknown(value, schema.items(), Place::Item(&here, at), dropped);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
-}
-
-fn join(here: &str, name: &str) -> String {
-    if here.is_empty() { name.to_owned() } else { format!("{here}.{name}") }
 }
 
 /// Adds the schema of a kind, and all that it refers to, to the components of a document; answers
@@ -289,6 +296,12 @@ impl<'a> Schema<'a> {
     #[must_use]
     pub fn none() -> Self {
         Self { outer: NO_SCHEMA, inner: NO_SCHEMA, root: false }
+    }
+
+    /// True where every value is known: no schema below here names a field.
+    fn says_nothing(&self) -> bool {
+        let names = |part: &str| self.inner.get(part).is_some_and(|below| !below.is_null());
+        !self.root && !["properties", "additionalProperties", "items"].into_iter().any(names)
     }
 
     fn at(outer: &'a Value) -> Self {

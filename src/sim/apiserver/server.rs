@@ -33,7 +33,10 @@ pub(super) struct Inner {
 
 /// One request being answered: what every handler needs.
 pub(super) struct Request<'a> {
+    /// The request but for its body.
     pub(super) call: &'a Call,
+    /// Its body.
+    pub(super) body: Value,
     pub(super) kind: Arc<Kind>,
     pub(super) now: Timestamp,
     pub(super) plugins: &'a Plugins,
@@ -44,7 +47,7 @@ pub(super) struct Request<'a> {
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The object, list or status.
-    pub value: Value,
+    pub value: Arc<Value>,
     /// True if something was created: HTTP 201.
     pub created: bool,
     /// Texts for `Warning` headers.
@@ -83,20 +86,22 @@ impl ApiServer {
     /// # Errors
     /// The refusal, as Kubernetes would word it.
     pub fn call(&self, call: Call) -> Refusable<Value> {
-        self.handle(&call).map(|reply| reply.value)
+        self.handle(call).map(|reply| Arc::unwrap_or_clone(reply.value))
     }
 
     /// Answers a request, with what HTTP adds to the answer.
     ///
     /// # Errors
     /// The refusal, as Kubernetes would word it.
-    pub fn handle(&self, call: &Call) -> Refusable<Reply> {
+    pub fn handle(&self, mut call: Call) -> Refusable<Reply> {
+        let body = call.body.take();
+        let call = &call;
         let now = self.inner.clock.now();
         let mut state = self.lock();
         let kind = state.kinds.get(&call.resource).cloned();
         let kind = kind.ok_or_else(ApiStatus::no_such_resource)?;
         let mut request =
-            Request { call, kind, now, plugins: &self.inner.plugins, warnings: Vec::new() };
+            Request { call, body, kind, now, plugins: &self.inner.plugins, warnings: Vec::new() };
         let before = state.rv;
         let answer = dispatch(&mut request, &mut state);
         let after = state.rv;
@@ -180,17 +185,17 @@ impl ApiServer {
     }
 }
 
-fn dispatch(request: &mut Request<'_>, state: &mut State) -> Refusable<(Value, bool)> {
+fn dispatch(request: &mut Request<'_>, state: &mut State) -> Refusable<(Arc<Value>, bool)> {
     if request.kind.answered {
-        return review::answer(request);
+        return Ok((Arc::new(review::answer(request)?), true));
     }
     match request.call.verb {
-        Verb::Get => Ok((read::get(request, state)?, false)),
-        Verb::List => Ok((read::list(request, state)?, false)),
+        Verb::Get => Ok((Arc::new(read::get(request, state)?), false)),
+        Verb::List => Ok((Arc::new(read::list(request, state)?), false)),
         Verb::Create => Ok((write::create(request, state)?, true)),
         Verb::Update => Ok((write::update(request, state)?, false)),
         Verb::Patch(patch) => write::patch(request, state, patch),
-        Verb::Delete => Ok((delete::one(request, state)?, false)),
-        Verb::DeleteCollection => Ok((delete::collection(request, state)?, false)),
+        Verb::Delete => Ok((Arc::new(delete::one(request, state)?), false)),
+        Verb::DeleteCollection => Ok((Arc::new(delete::collection(request, state)?), false)),
     }
 }

@@ -238,8 +238,7 @@ impl State {
         object: Arc<Value>,
         previous: Option<Arc<Value>>,
     ) {
-        let version = kind.storage_version.rsplit('/').next().unwrap_or_default();
-        let resource = ResourceKey::new(&kind.store.0, version, &kind.store.1);
+        let resource = kind.stored.clone();
         self.history.push_back(Change { rv: self.rv, kind: what, resource, object, previous });
         while self.history.len() > HISTORY {
             self.compacted = self.history.pop_front().map_or(self.compacted, |change| change.rv);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::kinds::Kind;
+use super::{call::ResourceKey, kinds::Kind};
 
 /// A `metav1.Status` of a failed request.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -32,6 +32,19 @@ impl ApiStatus {
     #[must_use]
     pub fn bad_request(message: impl Into<String>) -> Box<Self> {
         Self::new(400, "BadRequest", message)
+    }
+
+    /// 422 `Invalid`: what a validating policy denies.
+    #[must_use]
+    pub fn denied(resource: &ResourceKey, name: &str, message: &str) -> Box<Self> {
+        let what = match resource.group.as_ref() {
+            "" => resource.plural.to_string(),
+            group => format!("{}.{group}", resource.plural),
+        };
+        let why = format!("{what} {name:?} is forbidden: {message}");
+        let details = json!({"group": resource.group, "kind": resource.plural, "name": name,
+            "causes": [{"message": message}]});
+        Box::new(Self { details, ..*Self::new(422, "Invalid", why) })
     }
 
     /// 403 `Forbidden`.

@@ -1,5 +1,7 @@
 //! Creates and changes: the path of an object from a request's body into the store.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -15,13 +17,14 @@ use super::{
 };
 
 /// POST.
-pub fn create(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> {
+pub fn create(request: &mut Request<'_>, state: &mut State) -> Refusable<Arc<Value>> {
     match request.call.subresource.as_deref() {
         None => {}
         Some("binding") if request.kind.is("", "pods") => return bind(request, state),
         Some(_) => return Err(ApiStatus::no_such_resource()),
     }
-    let mut object = decode(request, request.call.body.clone())?;
+    let body = request.body.take();
+    let mut object = decode(request, body)?;
     if !meta(&object, "resourceVersion").is_empty() {
         let message = "resourceVersion should not be set on objects to be created";
         return Err(ApiStatus::new(500, "", message));
@@ -32,8 +35,8 @@ pub fn create(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> 
 }
 
 /// PUT.
-pub fn update(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> {
-    let body = request.call.body.clone();
+pub fn update(request: &mut Request<'_>, state: &mut State) -> Refusable<Arc<Value>> {
+    let body = request.body.take();
     if request.call.subresource.as_deref() == Some("scale") {
         return change(request, state, |kind, old| {
             same_uid(kind, Some("scale"), old, &body)?;
@@ -67,8 +70,11 @@ pub fn patch(
     request: &mut Request<'_>,
     state: &mut State,
     how: PatchType,
-) -> Refusable<(Value, bool)> {
-    let body = request.call.body.clone();
+) -> Refusable<(Arc<Value>, bool)> {
+    if how == PatchType::Apply && request.call.subresource.as_deref() != Some("scale") {
+        return apply(request, state);
+    }
+    let body = request.body.take();
     if request.call.subresource.as_deref() == Some("scale") {
         let changed = change(request, state, |kind, old| {
             let shown = scale::of(kind, old)?;
@@ -78,9 +84,6 @@ pub fn patch(
             scale::set(kind, old, &wanted)
         })?;
         return Ok((changed, false));
-    }
-    if how == PatchType::Apply {
-        return apply(request, state);
     }
     let changed = change(request, state, |kind, old| {
         let wanted = patch::apply(how, kind, Schema::of(kind), old, &body)?;
@@ -92,10 +95,11 @@ pub fn patch(
 }
 
 /// PATCH by server-side apply: creates what is not there.
-fn apply(request: &mut Request<'_>, state: &mut State) -> Refusable<(Value, bool)> {
+fn apply(request: &mut Request<'_>, state: &mut State) -> Refusable<(Arc<Value>, bool)> {
     let (call, now) = (request.call, request.now);
-    managed::check_apply(call)?;
-    let body = decode(request, call.body.clone())?;
+    managed::check_apply(call, &request.body)?;
+    let body = request.body.take();
+    let body = decode(request, body)?;
     let name = call.name.as_deref().unwrap_or_default();
     let namespace = call.namespace.as_deref().unwrap_or_default();
     let kind = request.kind.clone();
@@ -151,7 +155,7 @@ pub(super) fn insert(
     request: &mut Request<'_>,
     state: &mut State,
     mut object: Value,
-) -> Refusable<Value> {
+) -> Refusable<Arc<Value>> {
     let kind = request.kind.clone();
     prepare::namespace_is_open(&kind, state, meta(&object, "namespace"))?;
     prepare::name(&kind, state, &mut object)?;
@@ -164,10 +168,10 @@ pub(super) fn insert(
     prepare::for_create(&kind, state, &mut object, request.now);
     validate(request, state, None, &object)?;
     if request.call.options.dry_run {
-        return Ok(object);
+        return Ok(Arc::new(object));
     }
     let stored = state.put(&kind, view::to_stored(&kind, object));
-    let answer = Value::clone(&view::of(&kind, &stored));
+    let answer = view::of(&kind, &stored);
     delete::if_orphan(state, &kind, &stored, request.now);
     Ok(answer)
 }
@@ -177,7 +181,7 @@ pub(super) fn change(
     request: &mut Request<'_>,
     state: &mut State,
     transform: impl FnOnce(&Kind, &Value) -> Refusable<Value>,
-) -> Refusable<Value> {
+) -> Refusable<Arc<Value>> {
     let kind = request.kind.clone();
     let call = request.call;
     let subresource = call.subresource.as_deref();
@@ -198,7 +202,7 @@ pub(super) fn change(
     let mut new = transform(&kind, &old)?;
     prepare::keep_identity(&old, &mut new);
     if subresource == Some("status") {
-        new = prepare::status_only(&kind, &old, &new);
+        new = prepare::status_only(&kind, &old, new);
     } else if kind.status && subresource.is_none() {
         prepare::keep_status(&old, &mut new);
     }
@@ -214,17 +218,17 @@ pub(super) fn change(
     prepare::finalizers_may_only_go(&kind, &old, &new)?;
     validate(request, state, Some(&old), &new)?;
     let answer = commit(request, state, &old, new);
-    if subresource == Some("scale") { scale::of(&kind, &answer) } else { Ok(answer) }
+    if subresource == Some("scale") { scale::of(&kind, &answer).map(Arc::new) } else { Ok(answer) }
 }
 
 /// Persists a change, unless it changes nothing or is a dry run.
-fn commit(request: &Request<'_>, state: &mut State, old: &Value, new: Value) -> Value {
+fn commit(request: &Request<'_>, state: &mut State, old: &Arc<Value>, new: Value) -> Arc<Value> {
     let kind = &request.kind;
     if request.call.options.dry_run || prepare::same(old, &new) {
-        return if request.call.options.dry_run { new } else { old.clone() };
+        return if request.call.options.dry_run { Arc::new(new) } else { old.clone() };
     }
     let stored = state.put(kind, view::to_stored(kind, new));
-    let answer = Value::clone(&view::of(kind, &stored));
+    let answer = view::of(kind, &stored);
     delete::if_finished(state, kind, &stored, request.now);
     answer
 }
@@ -273,24 +277,34 @@ fn admit(
     let kind = request.kind.clone();
     let groups = users::groups(&request.call.user);
     let write = plug(request, &kind, state, old, &groups);
+    let settled = settled(request, object);
     let mut unknown = (request.plugins.prune)(&write, object);
     unknown.extend(schemas::prune(&kind, object));
     let refused =
         !unknown.is_empty() && request.call.options.field_validation == FieldValidation::Strict;
     if refused {
+        object_mut(object).extend(settled);
         return Err(unknown_fields(request, object, &unknown));
     }
     (request.plugins.default)(&write, object);
+    object_mut(object).extend(settled);
     if request.call.verb != Verb::Patch(PatchType::Apply) {
         managed::update(request.call, &kind, old, object, request.now);
     }
     (request.plugins.mutate)(&write, object)?;
-    (request.plugins.default)(&write, object);
     if request.call.options.field_validation == FieldValidation::Warn {
         let texts = unknown.iter().map(|path| format!("unknown field \"{path}\""));
         request.warnings.extend(texts);
     }
     Ok(())
+}
+
+/// What a write to the status of a built-in kind leaves as it is stored, taken out: it was pruned and
+/// defaulted when it was written, and looking at it again is most of what such a write costs.
+fn settled(request: &Request<'_>, object: &mut Value) -> Option<(String, Value)> {
+    let is_status = request.call.subresource.as_deref() == Some("status");
+    let object = object.as_object_mut().filter(|_| is_status && request.kind.crd.is_none());
+    object.and_then(|fields| fields.remove_entry("spec"))
 }
 
 /// The refusal of fields that nobody knows; a patch is refused with the object that it makes.
@@ -309,14 +323,16 @@ fn unknown_fields(request: &Request<'_>, object: &Value, paths: &[String]) -> Bo
 }
 
 fn validate(
-    request: &Request<'_>,
+    request: &mut Request<'_>,
     state: &State,
     old: Option<&Value>,
     object: &Value,
 ) -> Refusable<()> {
     let groups = users::groups(&request.call.user);
     let write = plug(request, &request.kind, state, old, &groups);
-    (request.plugins.validate)(&write, object)
+    let warnings = (request.plugins.validate)(&write, object)?;
+    request.warnings.extend(warnings);
+    Ok(())
 }
 
 fn plug<'a>(
@@ -339,8 +355,8 @@ fn plug<'a>(
 }
 
 /// POST of a Binding: puts a pod on a node.
-fn bind(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> {
-    let node = text(&request.call.body["target"]["name"]).to_owned();
+fn bind(request: &mut Request<'_>, state: &mut State) -> Refusable<Arc<Value>> {
+    let node = text(&request.body["target"]["name"]).to_owned();
     let name = request.call.name.clone().unwrap_or_default();
     let namespace = request.call.namespace.clone().unwrap_or_default();
     let kind = request.kind.clone();
@@ -360,6 +376,7 @@ fn bind(request: &mut Request<'_>, state: &mut State) -> Refusable<Value> {
     if !request.call.options.dry_run {
         state.put(&kind, pod);
     }
-    Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-              "code": 201}))
+    Ok(Arc::new(json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    })))
 }

@@ -47,9 +47,9 @@ pub type FindParam<'a> = dyn Fn(&str, &str, &str, &str) -> Option<Arc<Value>> + 
 
 /// What surrounds a request: the cluster's policies and how to look around.
 pub struct Policies<'a> {
-    /// Every MutatingAdmissionPolicy.
+    /// Every policy, mutating or validating.
     pub policies: &'a [Arc<Value>],
-    /// Every MutatingAdmissionPolicyBinding.
+    /// Every binding of such policies.
     pub bindings: &'a [Arc<Value>],
     /// The Namespace object of the request, for selectors and `namespaceObject`.
     pub namespace: Option<&'a Value>,
@@ -72,50 +72,87 @@ pub struct MutateOutcome {
     pub denied: Option<String>,
 }
 
-/// Runs every policy that is bound and matches over the object.
+/// What validating policies said of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValidateOutcome {
+    /// Errors that `failurePolicy: Ignore` passed over, each with its policy.
+    pub ignored: Vec<String>,
+    /// The first refusal: HTTP 422, reason `Invalid`.
+    pub denied: Option<String>,
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Runs every mutating policy that is bound and matches over the object.
 pub fn mutate(
     request: &AdmissionRequest,
-    object: &Value,
+    object: Value,
     old: Option<&Value>,
     surroundings: &Policies<'_>,
 ) -> MutateOutcome {
-    let mut run = Run {
-        request,
-        old,
-        surroundings,
-        object: object.clone(),
-        mutated: false,
-        ignored: Vec::new(),
-        denied: None,
-    };
+    let mut run = Run::begin(request, object, old, surroundings);
     if !matches!(request.operation.as_str(), "CREATE" | "UPDATE") || matching::is_exempt(request) {
         return run.end();
     }
     let mut policies: Vec<&Value> = surroundings.policies.iter().map(Arc::as_ref).collect();
     policies.sort_by_key(|policy| name_of(policy).to_owned());
     for policy in &policies {
-        run.policy(policy);
+        run.policy(policy, Run::mutations);
     }
     // A policy that asks for it sees once more what the later ones left.
     if run.mutated {
         for policy in policies {
             if policy.pointer("/spec/reinvocationPolicy").is_some_and(|p| p == "IfNeeded") {
-                run.policy(policy);
+                run.policy(policy, Run::mutations);
             }
         }
     }
     run.end()
 }
 
+/// Asks every validating policy that is bound and matches.
+pub fn validate(
+    request: &AdmissionRequest,
+    object: &Value,
+    old: Option<&Value>,
+    surroundings: &Policies<'_>,
+) -> ValidateOutcome {
+    let mut run = Run::begin(request, object.clone(), old, surroundings);
+    let mut policies: Vec<&Value> = surroundings.policies.iter().map(Arc::as_ref).collect();
+    policies.sort_by_key(|policy| name_of(policy).to_owned());
+    for policy in policies {
+        run.policy(policy, Run::validations);
+    }
+    run.verdict()
+}
+
+/// Whether any of the policies is about such requests at all.
+#[must_use]
+pub fn concern(policies: &[Arc<Value>], request: &AdmissionRequest) -> bool {
+    let may_match = |policy: &Arc<Value>| {
+        let constraints = policy.pointer("/spec/matchConstraints");
+        constraints.is_none_or(|constraints| matching::rules_match(constraints, request))
+    };
+    !matching::is_exempt(request) && policies.iter().any(may_match)
+}
+
+/// Where the items of a policy have expressions.
+const EXPRESSIONS: [&str; 4] = [
+    "/expression",
+    "/jsonPatch/expression",
+    "/applyConfiguration/expression",
+    "/messageExpression",
+];
+
 /// The expressions of a policy that do not parse, each as its field and the error: what the server
 /// refuses at creation.
 #[must_use]
 pub fn parse_errors(policy: &Value) -> Vec<(String, EvalError)> {
     let mut errors = Vec::new();
-    for list in ["variables", "matchConditions", "mutations"] {
+    for list in ["variables", "matchConditions", "mutations", "validations"] {
         let items = policy.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
         for (at, item) in items.into_iter().flatten().enumerate() {
-            for path in ["/expression", "/jsonPatch/expression", "/applyConfiguration/expression"] {
+            for path in EXPRESSIONS {
                 if let Some(Err(error)) = item.pointer(path).and_then(Value::as_str).map(parses) {
                     errors.push((format!("spec.{list}[{at}]{}", path.replace('/', ".")), error));
                 }

@@ -360,6 +360,9 @@ fn receiver<'a>(
     if name == "size" && b.is_none() {
         return Some(size(&a));
     }
+    if let (Val::Duration(span), "getSeconds", None) = (&a, name, &b) {
+        return Some(Ok(Val::from(span.as_secs())));
+    }
     if let Some(text) = a.as_str() {
         let text = text.to_owned();
         return string_method(&text, name, b, c);
@@ -384,6 +387,17 @@ fn string_method<'a>(
             Ok(regex) => Val::from(regex.is_match(text)),
             Err(error) => return Some(Err(error)),
         },
+        ("find" | "findAll", Some(pattern), None) => {
+            let regex = match regex(pattern) {
+                Ok(regex) => regex,
+                Err(error) => return Some(Err(error)),
+            };
+            if name == "find" {
+                Val::from(regex.find(text).map_or("", |found| found.as_str()))
+            } else {
+                Val::list(regex.find_iter(text).map(|found| Val::from(found.as_str())).collect())
+            }
+        }
         ("split", Some(separator), None) => {
             Val::list(text.split(separator).map(Val::from).collect())
         }
@@ -417,6 +431,10 @@ fn list_method<'a>(list: Val<'a>, name: &str, b: Option<Val<'a>>) -> Option<Outc
                 (Some(texts), Some(separator)) => Ok(Val::from(texts.join(separator))),
                 _ => Err(EvalError::overload()),
             }
+        }),
+        ("sum", None) => elements.and_then(|elements| {
+            let first = Ok(Val::from(0));
+            elements.into_iter().fold(first, |sum, element| add(sum?, element))
         }),
         ("indexOf", Some(wanted)) => elements.map(|elements| {
             let at = elements.iter().position(|element| element.equals(&wanted));

@@ -28,12 +28,7 @@ pub(crate) fn matches(
     objects: [Option<&Value>; 2],
     namespace: Option<&Value>,
 ) -> Result<bool, EvalError> {
-    let rules = |key: &str| constraints.get(key).and_then(Value::as_array);
-    let included = rules("resourceRules")
-        .is_none_or(|list| list.is_empty() || list.iter().any(|rule| rule_matches(rule, request)));
-    let excluded = rules("excludeResourceRules")
-        .is_some_and(|list| list.iter().any(|rule| rule_matches(rule, request)));
-    if !included || excluded {
+    if !rules_match(constraints, request) {
         return Ok(false);
     }
     // A cluster-scoped object is in no namespace and passes; a Namespace is asked by its own
@@ -59,6 +54,16 @@ pub(crate) fn matches(
         }
         None => Ok(true),
     }
+}
+
+/// Whether the resource rules include this request.
+pub(crate) fn rules_match(constraints: &Value, request: &AdmissionRequest) -> bool {
+    let rules = |key: &str| constraints.get(key).and_then(Value::as_array);
+    let included = rules("resourceRules")
+        .is_none_or(|list| list.is_empty() || list.iter().any(|rule| rule_matches(rule, request)));
+    let excluded = rules("excludeResourceRules")
+        .is_some_and(|list| list.iter().any(|rule| rule_matches(rule, request)));
+    included && !excluded
 }
 
 fn rule_matches(rule: &Value, request: &AdmissionRequest) -> bool {

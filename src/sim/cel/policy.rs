@@ -1,11 +1,11 @@
-//! One policy over one object: its bindings, parameters, conditions and mutations.
+//! One policy over one object: its bindings, parameters, conditions, and its mutations or validations.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
 use super::{
-    admission::{AdmissionRequest, MutateOutcome, Policies},
+    admission::{AdmissionRequest, MutateOutcome, Policies, ValidateOutcome},
     eval::{Env, EvalError},
     matching, merge,
     value::Val,
@@ -28,6 +28,15 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value.get(key).and_then(Value::as_str).unwrap_or("")
 }
 
+fn variables(policy: &Value) -> BTreeMap<String, String> {
+    let named =
+        |variable| (text(variable, "name").to_owned(), text(variable, "expression").to_owned());
+    items(policy, "variables").map(named).collect()
+}
+
+/// A longer `messageExpression` is passed over.
+const MESSAGE_MAX: usize = 5 * 1024;
+
 /// The object on its way through the policies.
 pub(super) struct Run<'a> {
     pub(super) request: &'a AdmissionRequest,
@@ -37,12 +46,39 @@ pub(super) struct Run<'a> {
     pub(super) mutated: bool,
     pub(super) ignored: Vec<String>,
     pub(super) denied: Option<String>,
+    pub(super) warnings: Vec<String>,
 }
 
-impl Run<'_> {
+/// What a policy does once a binding of it matches.
+pub(super) type Invoke<'a> = fn(&mut Run<'a>, &Value, &Value, Option<&Value>);
+
+impl<'a> Run<'a> {
+    pub(super) fn begin(
+        request: &'a AdmissionRequest,
+        object: Value,
+        old: Option<&'a Value>,
+        surroundings: &'a Policies<'a>,
+    ) -> Self {
+        Self {
+            request,
+            old,
+            surroundings,
+            object,
+            mutated: false,
+            ignored: Vec::new(),
+            denied: None,
+            warnings: Vec::new(),
+        }
+    }
+
     pub(super) fn end(self) -> MutateOutcome {
         let Self { object, ignored, denied, .. } = self;
         MutateOutcome { object, ignored, denied }
+    }
+
+    pub(super) fn verdict(self) -> ValidateOutcome {
+        let Self { ignored, denied, warnings, .. } = self;
+        ValidateOutcome { ignored, denied, warnings }
     }
 
     fn matches(&self, constraints: Option<&Value>) -> Result<bool, EvalError> {
@@ -68,7 +104,7 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn policy(&mut self, policy: &Value) {
+    pub(super) fn policy(&mut self, policy: &Value, invoke: Invoke<'a>) {
         match self.matches(policy.pointer("/spec/matchConstraints")) {
             Ok(true) => {}
             Ok(false) => return,
@@ -91,7 +127,7 @@ impl Run<'_> {
                 }
             }
             match self.param(policy, binding) {
-                Ok(Some(param)) => self.invoke(policy, binding, param.as_deref()),
+                Ok(Some(param)) => invoke(self, policy, binding, param.as_deref()),
                 Ok(None) => {}
                 Err(error) => self.fail(policy, Some(binding), &error),
             }
@@ -135,18 +171,26 @@ impl Run<'_> {
         }
     }
 
-    fn invoke(&mut self, policy: &Value, binding: &Value, param: Option<&Value>) {
+    /// What the expressions of a policy see, where its conditions hold.
+    fn applies(
+        &mut self,
+        policy: &Value,
+        binding: &Value,
+        param: Option<&Value>,
+    ) -> Option<(Value, BTreeMap<String, String>)> {
         let request = self.request_value();
-        let variables: BTreeMap<String, String> = items(policy, "variables")
-            .map(|variable| {
-                (text(variable, "name").to_owned(), text(variable, "expression").to_owned())
-            })
-            .collect();
+        let variables = variables(policy);
         match self.conditions(policy, &request, &variables, param) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return self.fail(policy, Some(binding), &error),
+            Ok(holds) => holds.then_some((request, variables)),
+            Err(error) => {
+                self.fail(policy, Some(binding), &error);
+                None
+            }
         }
+    }
+
+    pub(super) fn mutations(&mut self, policy: &Value, binding: &Value, param: Option<&Value>) {
+        let Some((request, variables)) = self.applies(policy, binding, param) else { return };
         for mutation in items(policy, "mutations") {
             match self.mutation(mutation, &request, &variables, param) {
                 Ok(mut object) => {
@@ -157,6 +201,66 @@ impl Run<'_> {
                 Err(error) => self.fail(policy, Some(binding), &error),
             }
         }
+    }
+
+    /// What is not true warns or denies, as the binding says.
+    pub(super) fn validations(&mut self, policy: &Value, binding: &Value, param: Option<&Value>) {
+        let Some((request, variables)) = self.applies(policy, binding, param) else { return };
+        let actions = binding.pointer("/spec/validationActions").and_then(Value::as_array);
+        let does = |action: &str| actions.is_some_and(|all| all.iter().any(|one| one == action));
+        let names = format!(
+            "ValidatingAdmissionPolicy '{}' with binding '{}'",
+            name_of(policy),
+            name_of(binding)
+        );
+        for validation in items(policy, "validations") {
+            let broken = self.broken(validation, &request, &variables, param);
+            match broken {
+                Ok(None) => {}
+                Ok(Some(message)) => {
+                    if does("Warn") {
+                        self.warnings.push(format!("Validation failed for {names}: {message}"));
+                    }
+                    if does("Deny") && self.denied.is_none() {
+                        self.denied = Some(format!("{names} denied request: {message}"));
+                    }
+                }
+                Err(error) => self.fail(policy, Some(binding), &error),
+            }
+        }
+    }
+
+    /// The message of a validation that does not hold: a `messageExpression` that gives one line counts
+    /// before `message`.
+    fn broken(
+        &self,
+        validation: &Value,
+        request: &Value,
+        variables: &BTreeMap<String, String>,
+        param: Option<&Value>,
+    ) -> Result<Option<String>, EvalError> {
+        let source = text(validation, "expression");
+        // One environment for both, so that the message costs no second look at the variables.
+        let env = self.env(request, variables, param);
+        let holds = env.evaluate(source).map_err(|error| {
+            EvalError::new(format!("expression '{source}' resulted in error: {error}"))
+        })?;
+        if holds.as_bool().ok_or_else(EvalError::overload)? {
+            return Ok(None);
+        }
+        let told = match text(validation, "messageExpression") {
+            "" => None,
+            source => env.evaluate(source).ok().and_then(|value| value.as_str().map(str::to_owned)),
+        };
+        let one_line = |told: &String| {
+            !told.trim().is_empty() && !told.contains('\n') && told.len() <= MESSAGE_MAX
+        };
+        let message = match (told.filter(one_line), text(validation, "message")) {
+            (Some(told), _) => told.trim().to_owned(),
+            (None, "") => format!("failed expression: {}", source.trim()),
+            (None, message) => message.trim().to_owned(),
+        };
+        Ok(Some(message))
     }
 
     fn env<'e>(

@@ -60,7 +60,7 @@ fn bound(
         param: &nothing_found,
         default,
     };
-    mutate(request, object, Some(old), &surroundings)
+    mutate(request, object.clone(), Some(old), &surroundings)
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_parameter_that_is_not_there_skips_the_policy_or_denies() {
             default: &|_| (),
         };
         let object = json!({"metadata": {"name": "web"}, "spec": {}});
-        let outcome = mutate(&deployment_update(), &object, None, &surroundings);
+        let outcome = mutate(&deployment_update(), object.clone(), None, &surroundings);
         assert_eq!((outcome.object, outcome.denied.as_deref()), (object, expected));
     }
 }
@@ -282,7 +282,7 @@ fn a_policy_runs_again_after_later_ones_only_if_it_asks_for_it() {
             default: &|_| (),
         };
         let object = json!({"metadata": {"name": "web", "labels": {"app": "web"}}});
-        let outcome = mutate(&deployment_update(), &object, None, &surroundings);
+        let outcome = mutate(&deployment_update(), object.clone(), None, &surroundings);
         assert_eq!(outcome.object["metadata"]["labels"]["seen"], expected, "{reinvocation}");
     }
 }

@@ -4,47 +4,50 @@
 //! Equal inputs give equal runs: nothing here is concurrent, the clock moves only when everything rests,
 //! and every random number comes from the seed.
 
-mod metrics;
+mod brain;
 mod transcript;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::crds;
-use crate::apply::Leading;
 use crate::clock::{Clock, SimClock};
-use crate::controller::Engine;
 use crate::controller::engine::earliest;
-use crate::observe::{Key, Kind};
 use crate::rollout::invariants::Violation;
-use crate::sim::apiserver::{ApiServer, ChangeKind, Plugins, Refusable, ResourceKey};
+use crate::sim::apiserver::{ApiServer, Plugins, Refusable, ResourceKey};
 use crate::sim::controllers::Controllers;
 use crate::sim::gateway;
+use crate::sim::hooks::Script;
 use crate::sim::kubelet::{Behaviours, Nodes};
 use crate::sim::load::{Scraper, VirtualTraffic, Visitor};
 use crate::sim::pods;
 use crate::sim::promql::Tsdb;
 use crate::sim::promql::api::SharedTsdb;
 
-pub use metrics::Metrics;
+use brain::Brain;
 pub use transcript::{Line, Transcript};
 
 /// The account of the engine.
 pub const ACCOUNT: &str = "system:serviceaccount:sluice-system:sluice";
 /// A person at a keyboard.
 pub const USER: &str = "user";
-/// How often requests are sent and pods are scraped.
+/// How often requests are sent, and pods are scraped unless [`Cluster::scrape_every`] says otherwise.
 const TICK: SignedDuration = SignedDuration::from_secs(1);
 /// The shipped admission policies.
 const POLICIES: [&str; 2] = [
     include_str!("../../../charts/sluice/policies/deployment.yaml"),
     include_str!("../../../charts/sluice/policies/rollout.yaml"),
+];
+/// Those that speak to whoever types `kubectl apply`.
+const LINT: [&str; 2] = [
+    include_str!("../../../charts/sluice/lint/rollout.yaml"),
+    include_str!("../../../charts/sluice/lint/template.yaml"),
 ];
 /// Rounds of everybody's work at one instant before it is called a fight.
 const ROUNDS_MAX: usize = 2_000;
@@ -73,19 +76,18 @@ pub struct Cluster {
     pub clock: Arc<SimClock>,
     /// The nodes, for behaviours that change.
     pub nodes: Nodes,
-    /// The engine; `None` while the controller is dead.
-    engine: Option<Arc<Engine>>,
+    /// The hooks, for answers that change and for what they heard.
+    pub hooks: Arc<Script>,
+    /// Our controllers: none while it is dead, two when one does not know that it no longer leads.
+    brains: Vec<Brain>,
     controllers: Controllers,
     gateway: gateway::Controller,
     traffic: Option<VirtualTraffic>,
     scraper: Scraper,
     db: SharedTsdb,
-    seen: u64,
-    dirty: BTreeSet<Key>,
-    wakes: BTreeMap<Key, Timestamp>,
     tick_at: Timestamp,
-    leading: Leading,
-    blind: bool,
+    scrape_every: SignedDuration,
+    scrape_at: Timestamp,
     /// Two of them wrote against each other without end: the run is over.
     pub fought: bool,
     /// Broken invariants, each with its time.
@@ -114,63 +116,91 @@ impl Cluster {
             controllers: Controllers::new(server.clone()).without_events(),
             gateway: gateway::Controller::new(server.clone(), "127.0.0.1"),
             nodes,
-            engine: None,
+            hooks: Arc::default(),
+            brains: Vec::new(),
             traffic,
             scraper: Scraper::default(),
             db,
-            seen: 0,
-            dirty: BTreeSet::new(),
-            wakes: BTreeMap::new(),
             tick_at: options.start,
-            leading: Leading::assume(),
-            blind: false,
+            scrape_every: TICK,
+            scrape_at: options.start,
             fought: false,
             violations: Vec::new(),
             transcript: Transcript::new(options.start),
             clock,
             server,
         };
+        cluster.hooks.pass(options.start);
         cluster.start_controller();
         Ok(cluster)
     }
 
     /// Starts a controller with an empty memory, as after a crash.
     pub fn start_controller(&mut self) {
-        let client = self.server.client(ACCOUNT);
-        let source = Metrics { db: self.db.clone(), clock: self.clock.clone() };
-        let engine = Engine::new(
-            client,
-            self.clock.clone() as Arc<dyn Clock>,
-            Arc::new(source),
-            ACCOUNT,
-            "sim-0",
-        );
-        self.dirty.clear();
-        self.wakes.clear();
-        self.seen = 0;
-        for kind in Kind::ALL {
-            let (group, version, _, plural) = kind.names();
-            let key = ResourceKey::new(group, version, plural);
-            for object in self.server.list(&key, None) {
-                self.dirty.extend(engine.see(kind, &object));
-            }
-        }
-        self.seen = self.server.resource_version();
-        self.dirty.extend(engine.world().all_keys());
-        self.engine = Some(Arc::new(engine));
+        self.brains = vec![self.brain()];
+    }
+
+    fn brain(&self) -> Brain {
+        let hooks = self.hooks.clone();
+        Brain::start(&self.server, self.clock.clone(), self.db.clone(), hooks)
+    }
+
+    /// Scrapes the pods this often from now on: whole seconds.
+    pub fn scrape_every(&mut self, span: SignedDuration) {
+        self.scrape_every = span;
     }
 
     /// The controller dies: nothing of ours happens until it is started again.
     pub fn kill_controller(&mut self) {
-        self.engine = None;
-        self.dirty.clear();
-        self.wakes.clear();
+        self.brains.clear();
     }
 
-    /// While `blind`, the controller's watches show nothing: it acts on what it saw before and on the
+    /// While `blind`, the first controller's watches show nothing: it acts on what it saw before and on the
     /// answers to its own writes. What it has missed is shown when its watches are back.
     pub fn blind_controller(&mut self, blind: bool) {
-        self.blind = blind;
+        if let Some(brain) = self.brains.first_mut() {
+            brain.blind = blind;
+        }
+    }
+
+    /// The controller's watches cannot go on where they ended: it lists everything anew.
+    pub fn drop_watches(&mut self) {
+        for brain in &mut self.brains {
+            brain.list(&self.server);
+        }
+    }
+
+    /// A second controller that thinks it leads, as when a Lease was lost without a word; or none any more.
+    pub fn second_controller(&mut self, on: bool) {
+        self.brains.truncate(1);
+        if on {
+            self.brains.push(self.brain());
+        }
+    }
+
+    /// The controller's own clock is off by so much.
+    pub fn step_controllers_clock(&mut self, off_by: SignedDuration) {
+        for brain in &mut self.brains {
+            brain.step_clock(off_by);
+        }
+    }
+
+    /// Series of a time before the cluster began, in place of all that were scraped. They are kept as
+    /// long as `db` keeps them.
+    pub fn begin_with(&mut self, db: Tsdb) {
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = db;
+    }
+
+    /// The series, for exporters that are no pod of the cluster.
+    #[must_use]
+    pub fn db(&self) -> SharedTsdb {
+        self.db.clone()
+    }
+
+    /// How many requests each pod that there is has answered, by namespace and name.
+    #[must_use]
+    pub fn answered(&self) -> BTreeMap<(String, String), u64> {
+        self.traffic.as_ref().map(VirtualTraffic::answered).unwrap_or_default()
     }
 
     /// How the requests ended so far.
@@ -186,10 +216,9 @@ impl Cluster {
             self.controllers.settle();
             self.nodes.run_once();
             let _refused = self.gateway.sync();
-            self.observe();
-            self.reconcile_one().await;
+            self.act().await;
             self.record();
-            if self.server.resource_version() == before && self.dirty.is_empty() {
+            if self.server.resource_version() == before && self.brains.iter().all(Brain::idle) {
                 return;
             }
         }
@@ -242,11 +271,11 @@ impl Cluster {
 
     fn next_instant(&self) -> Option<Timestamp> {
         let mut next = earliest(self.controllers.next_wake(), self.nodes.next_wake());
-        next = earliest(next, self.wakes.values().min().copied());
+        next = self.brains.iter().map(Brain::next_wake).fold(next, earliest);
         if self.traffic.is_some() {
             next = earliest(next, Some(self.tick_at));
         }
-        next
+        earliest(next, self.hooks.next_end())
     }
 
     /// Sends the requests of the past second and scrapes the pods.
@@ -259,6 +288,10 @@ impl Cluster {
         self.tick_at = now.saturating_add(TICK).unwrap_or(Timestamp::MAX);
         let pods = self.server.list(&ResourceKey::new("", "v1", "pods"), None);
         traffic.tick(&self.gateway.view(), &pods, TICK.as_secs_f64());
+        if now < self.scrape_at {
+            return;
+        }
+        self.scrape_at = now.saturating_add(self.scrape_every).unwrap_or(Timestamp::MAX);
         let pages = traffic.pages(&pods);
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         self.scraper.store(&mut db, &pages, now.as_millisecond());
@@ -266,77 +299,60 @@ impl Cluster {
 
     fn wake(&mut self) {
         let now = self.clock.now();
-        let due: Vec<Key> =
-            self.wakes.iter().filter(|(_, at)| **at <= now).map(|(k, _)| k.clone()).collect();
-        for key in due {
-            self.wakes.remove(&key);
-            self.dirty.insert(key);
+        self.hooks.pass(now);
+        for brain in &mut self.brains {
+            brain.wake(now);
         }
     }
 
-    /// Feeds the world what has changed.
-    fn observe(&mut self) {
-        if self.blind {
-            return;
-        }
-        let Some(engine) = self.engine.clone() else { return };
-        for change in self.server.changes_since(self.seen) {
-            self.seen = change.rv;
-            let Some(kind) = kind_of(&change.resource) else { continue };
-            let keys = match change.kind {
-                ChangeKind::Deleted => engine.world().delete(kind, &change.object),
-                _ => engine.see(kind, &change.object),
-            };
-            self.dirty.extend(keys);
-        }
-    }
-
-    async fn reconcile_one(&mut self) {
-        let Some(engine) = self.engine.clone() else { return };
-        let Some(key) = self.dirty.pop_first() else { return };
-        self.wakes.remove(&key);
-        let outcome = engine.reconcile(&key, &self.leading).await;
+    /// Each controller takes in what has changed and looks at one object.
+    async fn act(&mut self) {
         let now = self.clock.now();
-        self.violations.extend(outcome.violations.into_iter().map(|v| (now, v)));
-        if let Some(error) = outcome.error {
-            self.transcript.say(now, "error", error.to_string());
-        }
-        self.dirty.extend(outcome.touched);
-        if let Some(at) = outcome.wake {
-            self.wakes.insert(key, at);
+        for brain in &mut self.brains {
+            brain.observe(&self.server);
+            let Some(outcome) = brain.reconcile_one().await else { continue };
+            self.violations.extend(outcome.violations.into_iter().map(|v| (now, v)));
+            if let Some(error) = outcome.error {
+                self.transcript.say(now, "error", error.to_string());
+            }
         }
     }
 
     fn record(&mut self) {
+        for news in self.hooks.news() {
+            self.transcript.say(self.clock.now(), "hook", news);
+        }
         self.transcript.follow(&self.server);
     }
 }
 
-/// The watched kind of a resource.
-fn kind_of(resource: &ResourceKey) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| {
-        let (group, _, _, plural) = kind.names();
-        resource.group == group && resource.plural == plural
-    })
+/// What every cluster has: our resources, the Gateway API and a Gateway. Made once in a process:
+/// deriving the definitions costs more than a cluster does.
+pub(in crate::sim) fn base_objects() -> Vec<Value> {
+    static OBJECTS: OnceLock<Vec<Value>> = OnceLock::new();
+    OBJECTS.get_or_init(make_base_objects).clone()
 }
 
-/// What every cluster has: our resources, the Gateway API and a Gateway.
-pub(in crate::sim) fn base_objects() -> Vec<Value> {
+/// The policies that say what lint says: for a cluster that somebody talks to. In virtual time nobody
+/// listens.
+pub(in crate::sim) fn lint_objects() -> Vec<Value> {
+    documents(&LINT)
+}
+
+/// The documents of some files, each a policy or its binding.
+fn documents(files: &[&str]) -> Vec<Value> {
+    let parts = files.iter().flat_map(|text| text.split("\n---"));
+    let read = parts.filter_map(|part| serde_saphyr::from_str::<Value>(part).ok());
+    read.filter(Value::is_object).collect()
+}
+
+fn make_base_objects() -> Vec<Value> {
     let mut out = Vec::new();
     for crd in crds::all() {
         out.push(serde_json::to_value(crd).unwrap_or_default());
     }
     out.extend(gateway::definitions());
-    for text in POLICIES {
-        // One document each: a policy, its binding.
-        for part in text.split("\n---") {
-            if let Ok(object) = serde_saphyr::from_str::<Value>(part)
-                && object.is_object()
-            {
-                out.push(object);
-            }
-        }
-    }
+    out.extend(documents(&POLICIES));
     out.push(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "GatewayClass",

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Cluster, Options, USER};
-use crate::sim::apiserver::ResourceKey;
+use crate::sim::apiserver::{Call, ResourceKey, Verb};
 use crate::sim::kubelet::Behaviours;
 use crate::sim::load::Visitor;
 use crate::sim::plugins::plugins;
@@ -136,4 +136,74 @@ async fn a_routed_release_moves_traffic_and_restores_service_and_route() {
     println!("{:?}", c.outcomes());
     assert_eq!(c.outcomes().failed_elsewhere, 0);
     assert!(c.violations.is_empty(), "{:?}", c.violations);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_template_says_of_itself_what_lint_says_of_it() {
+    let mut cluster = cluster(Vec::new());
+    cluster.start_controller();
+    let template = |name: &str, spec: Value| {
+        json!({"apiVersion": "sluice.dev/v1beta1", "kind": "AnalysisTemplate",
+            "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    let metric = |query: &str, success: &str| {
+        json!({"metrics": [{"name": "m", "successCondition": success,
+            "provider": {"prometheus": {"query": query}}}]})
+    };
+    let named = |names: &[&str]| {
+        let names: Vec<Value> = names.iter().map(|name| json!({"templateName": name})).collect();
+        json!({"templates": names})
+    };
+    let objects = [
+        template("good", metric("sum(up)", "result[0] > 0")),
+        template("odd", metric("sum(rate(x{a=\"b\"}[10s]))", "result[0] > -1 || result[0] < 1")),
+        template("bad", metric("sum(rate(x[1m])", "result[0] > 0")),
+        template("typed", metric("scalar(up)", "result[0] > 0")),
+    ];
+    for object in &objects {
+        cluster.server.create(USER, object.clone()).unwrap();
+    }
+    for (name, names) in [("a", &["none", "b"][..]), ("b", &["a"][..])] {
+        cluster.server.create(USER, template(name, named(names))).unwrap();
+    }
+    cluster.run_for(SignedDuration::from_secs(1)).await;
+    let key = ResourceKey::new("sluice.dev", "v1beta1", "analysistemplates");
+    let accepted = |cluster: &Cluster, name: &str| {
+        let found = cluster.server.get(&key, "default", name).unwrap();
+        let condition = found["status"]["conditions"][0].clone();
+        assert_eq!(condition["type"], "Accepted", "{name}: {found}");
+        let text = |field: &str| condition[field].as_str().unwrap().to_owned();
+        [text("status"), text("reason"), text("message")]
+    };
+    let shown =
+        [("good", "True", "Clean"), ("odd", "True", "Warnings"), ("bad", "False", "Errors")];
+    for (name, status, reason) in shown.into_iter().chain([("typed", "False", "Errors")]) {
+        let [found, why, message] = accepted(&cluster, name);
+        let object = objects.iter().find(|object| object["metadata"]["name"] == name).unwrap();
+        assert_eq!([found.as_str(), &why, &message], [status, reason, &lint_of(object)], "{name}");
+    }
+    // A circle is seen from both sides; what is not there yet is no finding.
+    let circle = "leads back to this template; each is taken once; take one of the references out";
+    for (name, at) in [("a", 1), ("b", 0)] {
+        let [.., message] = accepted(&cluster, name);
+        assert_eq!(message, format!("spec.templates[{at}].templateName: {circle}"), "{name}");
+    }
+    let mut open = template("b", named(&["good"]));
+    let stored = cluster.server.get(&key, "default", "b").unwrap();
+    open["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
+    let put = Call::new(USER, Verb::Update, &key).namespace("default").name("b").body(open);
+    cluster.server.call(put).unwrap();
+    cluster.run_for(SignedDuration::from_secs(1)).await;
+    assert_eq!(accepted(&cluster, "a"), ["True", "Clean", ""], "the circle is open");
+    let version = cluster.server.resource_version();
+    cluster.run_for(SignedDuration::from_mins(1)).await;
+    assert_eq!(cluster.server.resource_version(), version, "what was said is not said again");
+}
+
+/// What `sluice lint` prints of an object, one finding a line.
+fn lint_of(object: &Value) -> String {
+    let spec = serde_json::from_value(object["spec"].clone()).unwrap();
+    let findings = crate::analysis::lint_template(&spec);
+    let lines: Vec<String> = findings.iter().map(|finding| finding.sentence()).collect();
+    lines.join("\n")
 }

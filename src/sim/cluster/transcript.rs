@@ -10,6 +10,7 @@ use crate::sim::apiserver::{ApiServer, ChangeKind};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Line {
     /// Milliseconds since the start.
     pub at_ms: i64,
@@ -60,6 +61,11 @@ impl Transcript {
 
     fn event(&mut self, now: Timestamp, object: &Value) {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        // A release says what came of its runs.
+        let kind = |at: &str| text(at) == "AnalysisRun";
+        if kind("/regarding/kind") || kind("/involvedObject/kind") {
+            return;
+        }
         let name = text("/regarding/name");
         let name = if name.is_empty() { text("/involvedObject/name") } else { name };
         let note = text("/note");

@@ -10,6 +10,7 @@ use super::object::{self, Outcome, Write, stamp, text};
 use super::replicaset::Surroundings;
 use super::store::{Key, Kind, Store};
 use super::{deployment, endpoints, replicaset};
+use crate::sim::alarms::Alarms;
 use crate::sim::apiserver::{ApiServer, Call, Refusable, ResourceKey, Verb};
 
 /// The account that the controllers write as.
@@ -34,7 +35,7 @@ pub struct Controllers {
     /// Changes that are our own last word on an object: no reason to sync it again.
     own: BTreeMap<u64, Key>,
     dirty: BTreeSet<Key>,
-    wakes: BTreeMap<Key, Timestamp>,
+    wakes: Alarms<Key>,
     refusals: BTreeMap<Key, u32>,
     has_events: bool,
     events: u64,
@@ -50,7 +51,7 @@ impl Controllers {
             seen: 0,
             own: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            wakes: BTreeMap::new(),
+            wakes: Alarms::default(),
             refusals: BTreeMap::new(),
             has_events: true,
             events: 0,
@@ -96,7 +97,7 @@ impl Controllers {
     /// refused write is tried again.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.wakes.values().min().copied()
+        self.wakes.earliest()
     }
 
     fn observe(&mut self) {
@@ -116,12 +117,7 @@ impl Controllers {
 
     fn wake_due(&mut self) {
         let now = self.server.now();
-        let due = self.wakes.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone());
-        let due: Vec<Key> = due.collect();
-        for key in due {
-            self.wakes.remove(&key);
-            self.dirty.insert(key);
-        }
+        self.dirty.extend(self.wakes.take_due(now));
     }
 
     fn take_dirty(&mut self, kind: Kind) -> Vec<Key> {
@@ -132,14 +128,14 @@ impl Controllers {
 
     /// One sync of one object; true if anything was written.
     fn sync(&mut self, key: &Key) -> bool {
-        self.wakes.remove(key);
+        self.wakes.clear(key);
         let Some(object) = self.store.get(key).cloned() else {
             self.refusals.remove(key);
             return false;
         };
         let outcome = self.decide(key.kind, &object);
         if let Some(wake) = outcome.wake {
-            self.wakes.insert(key.clone(), wake);
+            self.wakes.set(key, wake);
         }
         if outcome.again {
             self.dirty.insert(key.clone());
@@ -204,12 +200,16 @@ impl Controllers {
                 kind => kind == Kind::Service,
             };
             let written = match write {
-                Write::Create(object) => self.server.create(USER, object).map(Some),
+                Write::Create(object) => {
+                    self.server.send(USER, Verb::Create, None, object).map(Some)
+                }
                 Write::Update(object) => {
-                    self.server.update(USER, build_on(&latest, object)).map(Some)
+                    let object = build_on(&latest, object);
+                    self.server.send(USER, Verb::Update, None, object).map(Some)
                 }
                 Write::UpdateStatus(object) => {
-                    self.server.update_status(USER, build_on(&latest, object)).map(Some)
+                    let object = build_on(&latest, object);
+                    self.server.send(USER, Verb::Update, Some("status"), object).map(Some)
                 }
                 Write::Delete(object) => self.delete(&object).map(|()| None),
                 Write::Event { about, warning, reason, message } => {
@@ -238,7 +238,7 @@ impl Controllers {
             .namespace(object::namespace(object))
             .name(object::name(object))
             .body(json!({ "preconditions": { "uid": object::uid(object) } }));
-        match self.server.call(call) {
+        match self.server.handle(call) {
             Err(status) if !status.is_not_found() => Err(status),
             _ => Ok(()),
         }
@@ -290,7 +290,7 @@ impl Controllers {
         let delay = FIRST_RETRY * 2_i32.pow((*count).min(MOST_DOUBLINGS));
         *count += 1;
         if let Ok(at) = self.server.now().checked_add(delay) {
-            self.wakes.insert(key.clone(), at);
+            self.wakes.set(key, at);
         }
     }
 }

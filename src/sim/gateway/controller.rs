@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::status::{Surroundings, class_status, gateway_status, parents_status};
 use super::table::{namespace_of, text};
-use super::view::{GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, Objects, View};
+use super::view::{GATEWAY_CLASSES, GATEWAYS, GRPC_ROUTES, HTTP_ROUTES, Objects, View};
 use crate::sim::apiserver::{ApiServer, ApiStatus, Change, ResourceKey};
 
 /// The name under which the statuses are written.
@@ -82,6 +82,9 @@ impl Controller {
         for route in routes {
             self.write(&HTTP_ROUTES, route, parents_status(route, &around))?;
         }
+        for route in &objects.grpc_routes {
+            self.write(&GRPC_ROUTES, route, parents_status(route, &around))?;
+        }
         Ok(())
     }
 
@@ -113,6 +116,6 @@ impl Controller {
 fn is_read_here(change: &Change) -> bool {
     matches!(
         change.resource.plural.as_ref(),
-        "gatewayclasses" | "gateways" | "httproutes" | "services" | "endpointslices"
+        "gatewayclasses" | "gateways" | "httproutes" | "grpcroutes" | "services" | "endpointslices"
     )
 }

@@ -21,6 +21,9 @@ pub(super) const GATEWAYS: ResourceKey =
 /// `gateway.networking.k8s.io/v1/httproutes`.
 pub(super) const HTTP_ROUTES: ResourceKey =
     ResourceKey::of("gateway.networking.k8s.io", "v1", "httproutes");
+/// `gateway.networking.k8s.io/v1/grpcroutes`: accepted like the others; no gRPC request is simulated.
+pub const GRPC_ROUTES: ResourceKey =
+    ResourceKey::of("gateway.networking.k8s.io", "v1", "grpcroutes");
 
 /// A pod that can take requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +43,8 @@ pub struct Objects {
     pub gateways: Vec<Arc<Value>>,
     /// HTTPRoutes.
     pub routes: Vec<Arc<Value>>,
+    /// GRPCRoutes.
+    pub grpc_routes: Vec<Arc<Value>>,
     /// Services.
     pub services: Vec<Arc<Value>>,
     /// EndpointSlices.
@@ -54,6 +59,7 @@ impl Objects {
             classes: server.list(&GATEWAY_CLASSES, None),
             gateways: server.list(&GATEWAYS, None),
             routes: server.list(&HTTP_ROUTES, None),
+            grpc_routes: server.list(&GRPC_ROUTES, None),
             services: server.list(&ResourceKey::SERVICES, None),
             slices: server.list(&ResourceKey::ENDPOINTSLICES, None),
         }

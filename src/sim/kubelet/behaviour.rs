@@ -29,6 +29,7 @@ pub enum Behaviour {
 pub struct Behaviours {
     by_image: BTreeMap<String, Behaviour>,
     ready_after: SignedDuration,
+    spread: SignedDuration,
     stop_after: SignedDuration,
 }
 
@@ -37,6 +38,15 @@ impl Behaviours {
     #[must_use]
     pub fn ready_after(mut self, delay: SignedDuration) -> Self {
         self.ready_after = delay;
+        self
+    }
+
+    /// The same, but some pods take longer, by whole seconds up to `longest`: which ones is decided by
+    /// their names.
+    #[must_use]
+    pub fn ready_between(mut self, shortest: SignedDuration, longest: SignedDuration) -> Self {
+        self.ready_after = shortest;
+        self.spread = longest.saturating_sub(shortest);
         self
     }
 
@@ -55,6 +65,16 @@ impl Behaviours {
     /// How long a deleted pod goes on serving.
     pub(super) fn stopping(&self) -> SignedDuration {
         self.stop_after
+    }
+
+    /// The behaviour of an image in the pod of this name.
+    pub(super) fn in_pod(&self, image: &str, pod: &str) -> Behaviour {
+        match self.of(image) {
+            Behaviour::Ready { after } if after == self.ready_after => {
+                Behaviour::Ready { after: after.saturating_add(share(pod, self.spread)) }
+            }
+            other => other,
+        }
     }
 
     /// The behaviour of an image.
@@ -77,6 +97,12 @@ impl Behaviours {
             Behaviour::Ready { after: self.ready_after }
         }
     }
+}
+
+/// Up to `spread`, in whole seconds.
+fn share(pod: &str, spread: SignedDuration) -> SignedDuration {
+    let sum = pod.bytes().fold(0_i64, |sum, byte| (sum * 31 + i64::from(byte)) % 65_521);
+    SignedDuration::from_secs(sum % (spread.as_secs() + 1))
 }
 
 /// The delay in `-3s`; three seconds when there is none.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Behaviour, Behaviours, Place, PodWrite, next, node};
+use crate::sim::alarms::Alarms;
 use crate::sim::apiserver::{ApiServer, Call, Change, ChangeKind, Refusable, ResourceKey, Verb};
 use crate::sim::controllers::Controllers;
 use crate::sim::controllers::object::{self, text};
@@ -36,7 +37,7 @@ pub struct Nodes {
     pods: BTreeMap<Key, Arc<Value>>,
     seen: u64,
     dirty: BTreeSet<Key>,
-    wakes: BTreeMap<Key, Timestamp>,
+    wakes: Alarms<Key>,
 }
 
 impl Nodes {
@@ -55,7 +56,7 @@ impl Nodes {
             pods: BTreeMap::new(),
             seen: 0,
             dirty: BTreeSet::new(),
-            wakes: BTreeMap::new(),
+            wakes: Alarms::default(),
         }
     }
 
@@ -76,11 +77,10 @@ impl Nodes {
     pub fn run_once(&mut self) -> bool {
         self.observe();
         let now = self.server.now();
-        let due = self.wakes.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone());
-        self.dirty.extend(due.collect::<Vec<_>>());
+        self.dirty.extend(self.wakes.take_due(now));
         let mut has_written = false;
         for key in std::mem::take(&mut self.dirty) {
-            self.wakes.remove(&key);
+            self.wakes.clear(&key);
             has_written |= self.run_pod(&key, now);
         }
         has_written
@@ -89,7 +89,7 @@ impl Nodes {
     /// When to run again though nothing changed.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.wakes.values().min().copied()
+        self.wakes.earliest()
     }
 
     fn observe(&mut self) {
@@ -120,7 +120,7 @@ impl Nodes {
             *count = count.saturating_sub(1);
         }
         if change.kind == ChangeKind::Deleted {
-            self.wakes.remove(&key);
+            self.wakes.clear(&key);
             return;
         }
         if let Some(count) = self.load.get_mut(node_of(pod)) {
@@ -145,12 +145,12 @@ impl Nodes {
             let next = next(&pod, &place, now);
             let Some(write) = next.write else {
                 if let Some(wake) = next.wake {
-                    self.wakes.insert(key.clone(), wake);
+                    self.wakes.set(key, wake);
                 }
                 break;
             };
             if self.write(&pod, &node, write).is_err() {
-                self.wakes.insert(key.clone(), now);
+                self.wakes.set(key, now);
                 break;
             }
             has_written = true;
@@ -180,7 +180,7 @@ impl Nodes {
                 "preconditions": { "uid": object::uid(pod) },
             })),
         };
-        self.server.call(call).map(|_| ())
+        self.server.handle(call).map(|_| ())
     }
 }
 

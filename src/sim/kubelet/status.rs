@@ -50,7 +50,8 @@ pub(super) fn of(pod: &Value, place: &Place<'_>, now: Timestamp) -> (Value, Opti
     let containers: Vec<Container> = items(pod, &["spec", "containers"])
         .iter()
         .map(|container| {
-            let behaviour = place.behaviours.of(text(container, &["image"]));
+            let image = text(container, &["image"]);
+            let behaviour = place.behaviours.in_pod(image, object::name(pod));
             run(container, own_status(pod, container), behaviour, since, now)
         })
         .collect();

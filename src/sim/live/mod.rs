@@ -20,7 +20,7 @@ use crate::controller::engine::earliest;
 use crate::controller::{Engine, Settings, run};
 use crate::providers::{Catalog, Pool, PoolError, ProviderError, Server};
 use crate::sim::apiserver::{ApiServer, ApiStatus, Tokens, kubeconfig};
-use crate::sim::cluster::{ACCOUNT, base_objects};
+use crate::sim::cluster::{ACCOUNT, base_objects, lint_objects};
 use crate::sim::controllers::Controllers;
 use crate::sim::kubelet::{Behaviours, Nodes, settle};
 use crate::sim::load::{DataPlane, PlaneOptions};
@@ -103,7 +103,7 @@ impl Live {
     pub async fn without_controller(options: Options) -> Result<Self, LiveError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let server = ApiServer::with_plugins(clock.clone(), plugins());
-        for object in base_objects() {
+        for object in base_objects().into_iter().chain(lint_objects()) {
             server.create(ADMIN, object).map_err(LiveError::Refused)?;
         }
         let stop = CancellationToken::new();
@@ -203,10 +203,11 @@ fn start_controller(
     prometheus: SocketAddr,
 ) -> Result<watch::Sender<bool>, LiveError> {
     let default = Some(Server::at(&format!("http://{prometheus}"))?);
-    let pool = Pool::new(Catalog { default, ..Catalog::default() })?;
+    let catalog = Catalog { default, ..Catalog::default() };
+    let pool = Pool::in_cluster(catalog, client.clone(), "sluice-system")?;
     let identity = "live-0".to_owned();
     let engine = Arc::new(Engine::new(client, clock.clone(), Arc::new(pool), ACCOUNT, &*identity));
-    let settings = Settings { namespace: None, lease: None, identity };
+    let settings = Settings { namespace: None, lease: None, identity, pages: None };
     let metrics = Arc::new(Metrics::new()?);
     let (stop_now, stop) = watch::channel(false);
     tokio::spawn(async move {

@@ -16,6 +16,8 @@ struct VirtualPod {
     uid: String,
     app: String,
     behaviour: Behaviour,
+    /// Seconds since it was seen first.
+    age: f64,
     counters: PodCounters,
 }
 
@@ -55,6 +57,12 @@ impl VirtualTraffic {
         &self.outcomes
     }
 
+    /// How many requests each pod has answered, by namespace and name.
+    #[must_use]
+    pub fn answered(&self) -> BTreeMap<(String, String), u64> {
+        self.pods.iter().map(|(key, pod)| (key.clone(), pod.counters.totals().0)).collect()
+    }
+
     /// Changes the rate from now on.
     pub fn set_rate(&mut self, per_second: f64) {
         self.per_second = per_second;
@@ -84,11 +92,13 @@ impl VirtualTraffic {
         }
         for (key, requests) in sent {
             let Some(pod) = self.pods.get_mut(&key) else { continue };
-            let failed = advance(&mut pod.counters, requests, &pod.behaviour, &mut self.rng);
+            let behaviour = pod.behaviour.at_age(pod.age);
+            let failed = advance(&mut pod.counters, requests, &behaviour, &mut self.rng);
             for i in 0..requests {
                 self.outcomes.answer(&pod.behaviour.version, i < failed);
             }
         }
+        self.pods.values_mut().for_each(|pod| pod.age += seconds);
     }
 
     /// The metrics pages of all ready pods.
@@ -117,12 +127,14 @@ impl VirtualTraffic {
                 let labels = &metadata["labels"];
                 let app =
                     ["app", "app.kubernetes.io/name"].iter().find_map(|l| labels[*l].as_str());
-                VirtualPod {
-                    uid,
-                    app: app.unwrap_or("app").to_owned(),
-                    behaviour: self.behaviours.of(&text(&pod["spec"]["containers"][0]["image"])),
-                    counters: PodCounters::default(),
+                let image = text(&pod["spec"]["containers"][0]["image"]);
+                let behaviour = self.behaviours.of(&image).of_a_pod(&mut self.rng);
+                let mut counters = PodCounters::default();
+                if behaviour.lived > 0 {
+                    counters.live(&behaviour, &mut self.rng);
                 }
+                let app = app.unwrap_or("app").to_owned();
+                VirtualPod { uid, app, behaviour, age: 0.0, counters }
             });
             there.insert(key, current);
         }

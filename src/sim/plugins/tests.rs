@@ -261,6 +261,62 @@ fn a_policy_that_does_not_parse_is_refused() {
     assert!(refused.message.contains("spec.variables[0].expression"), "{}", refused.message);
 }
 
+/// A cluster in which a policy wants labels, with what a creation of a Deployment without any is told.
+fn labels_wanted(
+    actions: &[&str],
+    failure: &str,
+    validation: Value,
+) -> (Vec<String>, Option<String>) {
+    let server = server();
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "labels"},
+        "spec": {"failurePolicy": failure, "validations": [validation],
+            "variables": [{"name": "web", "expression": "object.metadata.name == 'web'"}],
+            "matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"],
+                "operations": ["CREATE"], "resources": ["deployments"]}]}}});
+    create(&server, &ResourceKey::VALIDATING_POLICIES, policy).unwrap();
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "all"},
+        "spec": {"policyName": "labels", "validationActions": actions}});
+    create(&server, &ResourceKey::VALIDATING_POLICY_BINDINGS, binding).unwrap();
+    let call = Call::new("user", Verb::Create, &ResourceKey::DEPLOYMENTS).namespace("default");
+    match server.handle(call.body(deployment())) {
+        Ok(reply) => (reply.warnings, None),
+        Err(refusal) => (Vec::new(), Some(refusal.message)),
+    }
+}
+
+#[test]
+fn what_is_not_valid_is_warned_of_or_denied_as_the_binding_says() {
+    let named = "ValidatingAdmissionPolicy 'labels' with binding 'all'";
+    let rule = json!({"expression": "!variables.web || has(object.metadata.labels)",
+        "messageExpression": "object.metadata.name + ' has no labels'", "message": "no labels"});
+    let warning = format!("Validation failed for {named}: web has no labels");
+    assert_eq!(labels_wanted(&["Warn"], "Fail", rule.clone()), (vec![warning], None));
+    let denied =
+        format!("deployments.apps \"web\" is forbidden: {named} denied request: web has no labels");
+    assert_eq!(labels_wanted(&["Deny"], "Fail", rule.clone()), (Vec::new(), Some(denied)));
+    assert_eq!(labels_wanted(&["Audit"], "Fail", rule), (Vec::new(), None));
+    // A message of several lines is none, and without any the expression is said.
+    for (more, said) in [
+        (json!({"messageExpression": "'a\\nb'", "message": "no labels"}), "no labels"),
+        (json!({}), "failed expression: has(object.metadata.labels)"),
+    ] {
+        let mut rule = json!({"expression": "has(object.metadata.labels)"});
+        json_patch::merge(&mut rule, &more);
+        let (warnings, _) = labels_wanted(&["Warn"], "Fail", rule);
+        assert_eq!(warnings, [format!("Validation failed for {named}: {said}")]);
+    }
+}
+
+#[test]
+fn a_validation_that_errs_is_the_policys_failure_policy() {
+    let rule = json!({"expression": "object.metadata.labels.app == 'web'"});
+    assert_eq!(labels_wanted(&["Deny"], "Ignore", rule.clone()), (Vec::new(), None));
+    let (_, refused) = labels_wanted(&["Deny"], "Fail", rule);
+    assert!(refused.unwrap().contains("no such key: labels"));
+}
+
 #[test]
 fn a_custom_resource_is_pruned_defaulted_and_validated_by_its_schema() {
     let server = server();

@@ -23,6 +23,21 @@ pub struct Behaviour {
     pub error_rate: f64,
     /// How long an answer takes.
     pub latency: Latency,
+    /// A pod that has just started fails more often.
+    pub cold: Option<Cold>,
+    /// Pods of one version differ: the standard deviation of the logarithm of their error rate.
+    pub spread: f64,
+    /// So many requests each pod has answered before it is looked at.
+    pub lived: u64,
+}
+
+/// How a pod begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cold {
+    /// It fails so many times as often.
+    pub times: f64,
+    /// For so many seconds.
+    pub seconds: f64,
 }
 
 /// One drawn answer.
@@ -38,17 +53,48 @@ pub struct Answer {
 const SECONDS_MAX: f64 = 30.0;
 
 impl Behaviour {
+    /// A version whose pods are all alike from their first second on.
+    #[must_use]
+    pub fn steady(version: &str, error_rate: f64, latency: Latency) -> Self {
+        let version = version.to_owned();
+        Self { version, error_rate, latency, cold: None, spread: 0.0, lived: 0 }
+    }
+
+    /// The behaviour of one of its pods.
+    #[must_use]
+    pub fn of_a_pod(&self, rng: &mut SmallRng) -> Self {
+        let mut own = self.clone();
+        if self.spread > 0.0 {
+            own.error_rate = (self.error_rate * (self.spread * normal(rng)).exp()).min(1.0);
+        }
+        own
+    }
+
+    /// The behaviour of a pod that is so many seconds old.
+    #[must_use]
+    pub fn at_age(&self, seconds: f64) -> Self {
+        let mut aged = self.clone();
+        if let Some(cold) = self.cold.filter(|cold| seconds < cold.seconds) {
+            aged.error_rate = (self.error_rate * cold.times).min(1.0);
+        }
+        aged
+    }
+
     /// Draws the answer to one request.
     #[must_use]
     pub fn draw(&self, rng: &mut SmallRng) -> Answer {
         let failed = rng.random::<f64>() < self.error_rate;
-        // Box-Muller; 1 - u keeps the logarithm's argument above 0.
-        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-        let normal = radius * (std::f64::consts::TAU * rng.random::<f64>()).cos();
         let Latency { median_seconds, sigma } = self.latency;
-        let seconds = (median_seconds * (sigma * normal).exp()).clamp(0.0, SECONDS_MAX);
+        let seconds = (median_seconds * (sigma * normal(rng)).exp()).clamp(0.0, SECONDS_MAX);
         Answer { code: if failed { 500 } else { 200 }, seconds }
     }
+}
+
+/// A standard normal number.
+pub(super) fn normal(rng: &mut SmallRng) -> f64 {
+    // Box-Muller; 1 - u keeps the logarithm's argument above 0.
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
 /// The behaviour of every image: by exact image where that is set, else the usual one with what the
@@ -63,7 +109,7 @@ impl Default for Behaviours {
     /// 1 error in 1,000, a median of 20 ms with a modest tail.
     fn default() -> Self {
         let latency = Latency { median_seconds: 0.02, sigma: 0.5 };
-        let usual = Behaviour { version: String::new(), error_rate: 0.001, latency };
+        let usual = Behaviour::steady("", 0.001, latency);
         Self { by_image: BTreeMap::new(), usual }
     }
 }
@@ -76,7 +122,7 @@ impl Behaviours {
 
     /// Fixes what images without words of their own do; their version is their tag.
     pub fn set_usual(&mut self, error_rate: f64, latency: Latency) {
-        self.usual = Behaviour { version: String::new(), error_rate, latency };
+        self.usual = Behaviour::steady("", error_rate, latency);
     }
 
     /// The behaviour of an image.

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use rand::rngs::SmallRng;
 
-use super::behaviour::{Answer, Behaviour};
+use super::behaviour::{Answer, Behaviour, Latency, normal};
+use crate::stats::special::normal_cdf;
 
 /// Upper bounds of the duration buckets in seconds: the default ones of the client libraries.
 pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -40,6 +41,33 @@ impl PodCounters {
             *bucket += 1;
         }
         histogram.sum += seconds;
+    }
+
+    /// Counts what a pod of this behaviour has answered in `behaviour.lived` requests, all GET, warm: the
+    /// errors by chance, response times as they are expected.
+    pub fn live(&mut self, behaviour: &Behaviour, rng: &mut SmallRng) {
+        let (n, p) = (behaviour.lived as f64, behaviour.error_rate);
+        let errors = (n * p + (n * p * (1.0 - p)).sqrt() * normal(rng)).round().clamp(0.0, n);
+        let Latency { median_seconds, sigma } = behaviour.latency;
+        for (code, count) in [(200, n - errors), (500, errors)] {
+            if count == 0.0 {
+                continue;
+            }
+            let so_far = self.requests.entry((code, "GET".to_owned())).or_default();
+            *so_far += count as u64;
+            let histogram = self.durations.entry(code).or_default();
+            let (mut below, mut counted) = (0.0, 0);
+            for (bucket, bound) in histogram.buckets.iter_mut().zip(BOUNDS) {
+                let share = normal_cdf((bound / median_seconds).ln() / sigma.max(1e-9));
+                let here = (count * (share - below)) as u64;
+                (below, counted) = (share, counted + here);
+                *bucket += here;
+            }
+            if let Some(rest) = histogram.buckets.last_mut() {
+                *rest += count as u64 - counted;
+            }
+            histogram.sum += count * median_seconds * (sigma * sigma / 2.0).exp();
+        }
     }
 
     /// All requests, and those that were answered with 5xx.

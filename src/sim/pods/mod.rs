@@ -8,7 +8,7 @@ mod behaviour;
 mod counters;
 mod serve;
 
-pub use behaviour::{Answer, Behaviour, Behaviours, Latency};
+pub use behaviour::{Answer, Behaviour, Behaviours, Cold, Latency};
 pub use counters::{BOUNDS, PodCounters, advance};
 pub use serve::{PodServers, PodServersError};
 

@@ -76,6 +76,7 @@ struct Pod {
     app: String,
     name: String,
     behaviour: Behaviour,
+    opened: tokio::time::Instant,
     answering: Mutex<(PodCounters, SmallRng)>,
 }
 
@@ -109,11 +110,18 @@ impl PodServers {
         let image = string(&pod["spec"]["containers"][0]["image"]);
         let labels = &pod["metadata"]["labels"];
         let app = ["app", "app.kubernetes.io/name"].iter().find_map(|l| labels[*l].as_str());
+        let mut rng = SmallRng::seed_from_u64(state.seed);
+        let behaviour = self.behaviours.of(&image).of_a_pod(&mut rng);
+        let mut counters = PodCounters::default();
+        if behaviour.lived > 0 {
+            counters.live(&behaviour, &mut rng);
+        }
         let shared = Arc::new(Pod {
             app: app.unwrap_or("app").to_owned(),
             name: key.1.clone(),
-            behaviour: self.behaviours.of(&image),
-            answering: Mutex::new((PodCounters::default(), SmallRng::seed_from_u64(state.seed))),
+            behaviour,
+            opened: tokio::time::Instant::now(),
+            answering: Mutex::new((counters, rng)),
         });
         let stop = CancellationToken::new();
         for listener in listeners {
@@ -261,7 +269,8 @@ async fn answer(pod: &Pod, request: Request<Incoming>) -> Response<Full<Bytes>> 
     if path == "/healthz" {
         return Response::new(Full::new(Bytes::from_static(b"ok\n")));
     }
-    let drawn = pod.behaviour.draw(&mut lock(&pod.answering).1);
+    let behaviour = pod.behaviour.at_age(pod.opened.elapsed().as_secs_f64());
+    let drawn = behaviour.draw(&mut lock(&pod.answering).1);
     tokio::time::sleep(Duration::from_secs_f64(drawn.seconds)).await;
     lock(&pod.answering).0.record(head.method.as_str(), drawn);
     let text = format!("{} {}\n", pod.behaviour.version, pod.name);

@@ -56,3 +56,29 @@ fn equal_seeds_give_equal_pages() {
     assert_eq!(page(1), page(1));
     assert_ne!(page(1), page(2));
 }
+
+#[test]
+fn a_pod_begins_cold_differs_from_its_siblings_and_has_a_life_behind_it() {
+    let (mut rng, usual) = (SmallRng::seed_from_u64(3), Behaviours::default().of("web:errors-1"));
+    let cold = Behaviour { cold: Some(Cold { times: 3.0, seconds: 30.0 }), ..usual.clone() };
+    assert_eq!([cold.at_age(29.0).error_rate, cold.at_age(30.0).error_rate], [0.03, 0.01]);
+    assert_eq!(usual.of_a_pod(&mut rng), usual, "without a spread all are alike");
+    let spread = Behaviour { spread: 0.2, ..usual.clone() };
+    let logs: Vec<f64> =
+        (0..400).map(|_| (spread.of_a_pod(&mut rng).error_rate / 0.01).ln()).collect();
+    let deviation = (logs.iter().map(|log| log * log).sum::<f64>() / 400.0).sqrt();
+    // Five standard errors, 0.2/sqrt(800) each.
+    assert!((deviation - 0.2).abs() < 0.035, "{deviation}");
+    let lived = Behaviour { lived: 100_000, ..usual };
+    let mut counters = PodCounters::default();
+    counters.live(&lived, &mut rng);
+    let (all, failed) = counters.totals();
+    assert_eq!(all, 100_000);
+    // Five standard deviations of a binomial with n = 100,000 and p = 0.01.
+    assert!(failed.abs_diff(1_000) < 158, "{failed}");
+    let page = counters.exposition("web", "v1");
+    let bucket =
+        |le| sample(&page, "http_request_duration_seconds_bucket", &[("code", "200"), ("le", le)]);
+    assert_eq!(bucket("+Inf"), (all - failed) as f64);
+    assert!(bucket("0.01") > 0.0 && bucket("0.05") < bucket("+Inf"));
+}

@@ -17,7 +17,7 @@ pub enum Dialect {
     /// Prometheus 2.x: a range includes the sample at its left end; `rate` extrapolates to zero
     /// before it looks at the gap.
     V2,
-    /// Prometheus 3.x: a range excludes its left end.
+    /// Prometheus 3.x: a range excludes its left end; labels may have any name.
     #[default]
     V3,
 }

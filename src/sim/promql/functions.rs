@@ -5,7 +5,7 @@ use promql_parser::parser::{Call, Expr};
 use regex::Regex;
 
 use super::aggregate::order;
-use super::eval::{Evaluator, QueryError, Sample, Value};
+use super::eval::{Dialect, Evaluator, QueryError, Sample, Value};
 use super::histogram::histogram_quantile;
 use super::labels::{Labels, NAME};
 
@@ -190,7 +190,7 @@ fn label_replace(args: &Arguments<'_>) -> Result<Value, QueryError> {
     let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
         QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
     })?;
-    check_label(&target, "label_replace")?;
+    check_label(args, &target, "label_replace")?;
     let replaced = args.vector(0)?.into_iter().map(|sample| {
         let mut labels = sample.labels;
         if let Some(captures) = regex.captures(labels.get(&source)) {
@@ -205,7 +205,7 @@ fn label_replace(args: &Arguments<'_>) -> Result<Value, QueryError> {
 
 fn label_join(args: &Arguments<'_>) -> Result<Value, QueryError> {
     let (target, separator) = (args.string(1)?, args.string(2)?);
-    check_label(&target, "label_join")?;
+    check_label(args, &target, "label_join")?;
     let sources = (3..args.count()).map(|i| args.string(i)).collect::<Result<Vec<_>, _>>()?;
     let joined = args.vector(0)?.into_iter().map(|sample| {
         let mut labels = sample.labels;
@@ -217,7 +217,11 @@ fn label_join(args: &Arguments<'_>) -> Result<Value, QueryError> {
     Ok(Value::Vector(joined.collect()))
 }
 
-fn check_label(label: &str, function: &str) -> Result<(), QueryError> {
+/// Any text may be the name of a label in version 3.
+fn check_label(args: &Arguments<'_>, label: &str, function: &str) -> Result<(), QueryError> {
+    if args.evaluator.engine.dialect == Dialect::V3 && !label.is_empty() {
+        return Ok(());
+    }
     let mut chars = label.chars();
     let starts = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if starts && chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::sim::apiserver::ResourceKey;
+use crate::sim::hooks::Word;
 
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +14,9 @@ pub enum Act {
     SetImage(String, String),
     /// `scale DEPLOYMENT N`, by its `/scale`, as an HPA does.
     Scale(String, i64),
-    /// `undo DEPLOYMENT IMAGE`: back to an older image, as a template write.
+    /// `undo DEPLOYMENT REVISION`: the template of a revision of the native history.
+    Undo(String, i64),
+    /// `approve ROLLOUT` and the other verbs that a person asks for by a status write.
     Request(String, &'static str),
     /// `jump ROLLOUT N`.
     Jump(String, i64),
@@ -23,12 +26,14 @@ pub enum Act {
     Disable(String, bool),
     /// `delete KIND NAME`.
     Delete(String, String),
-    /// `apply KIND NAME`: the manifest again, as a GitOps tool does.
+    /// `apply KIND NAME`: the manifest again, as a GitOps tool does, or for the first time.
     Apply(String, String),
     /// `patch KIND NAME JSON`.
     Patch(String, String, Value),
     /// `kill controller` and `start controller`.
     Controller(bool),
+    /// `hook NAME ok processing error hang`: how it answers from now on.
+    Hook(String, Vec<Word>),
     /// `expect ...` at a time.
     Expect(Expect),
 }
@@ -52,18 +57,22 @@ pub enum Expect {
     Field(String, String, String, Value),
 }
 
-fn resource(kind: &str) -> Result<ResourceKey, String> {
+pub(super) fn resource(kind: &str) -> Result<ResourceKey, String> {
     Ok(match kind {
         "deployment" => ResourceKey::new("apps", "v1", "deployments"),
         "service" => ResourceKey::new("", "v1", "services"),
         "route" => ResourceKey::new("gateway.networking.k8s.io", "v1", "httproutes"),
         "rollout" => ResourceKey::new("sluice.dev", "v1beta1", "rollouts"),
         "gate" => ResourceKey::new("sluice.dev", "v1beta1", "gates"),
+        "grpcroute" => ResourceKey::new("gateway.networking.k8s.io", "v1", "grpcroutes"),
         "template" => ResourceKey::new("sluice.dev", "v1beta1", "analysistemplates"),
+        "provider" => ResourceKey::new("sluice.dev", "v1beta1", "metricproviders"),
+        "replicaset" => ResourceKey::new("apps", "v1", "replicasets"),
         "pod" => ResourceKey::new("", "v1", "pods"),
         other => {
             return Err(format!(
-                "{other:?} is no kind here: deployment, service, route, rollout, gate, template"
+                "{other:?} is no kind here: deployment, service, route, grpcroute, rollout, gate, \
+                 template, provider, replicaset, pod"
             ));
         }
     })
@@ -79,6 +88,15 @@ const VERBS: [(&str, &str); 7] = [
     ("promote-full", "PromoteFull"),
 ];
 
+/// How a hook answers: one word for each call, the last for all that follow.
+pub(super) fn hook_words(how: &[&str]) -> Result<Vec<Word>, String> {
+    let words: Option<Vec<Word>> = how.iter().map(|word| Word::parse(word)).collect();
+    let words = words.filter(|words| !words.is_empty());
+    words.ok_or_else(|| {
+        "write hook NAME and ok, error, processing or hang, one for each call".into()
+    })
+}
+
 impl Act {
     /// Reads what stands behind `at TIME`.
     pub(super) fn parse(words: &[&str], line: &str) -> Result<Self, String> {
@@ -87,6 +105,7 @@ impl Act {
         Ok(match words {
             ["set", "image", deployment, image] => Self::SetImage(own(deployment), own(image)),
             ["scale", deployment, n] => Self::Scale(own(deployment), number(n)?),
+            ["undo", deployment, n] => Self::Undo(own(deployment), number(n)?),
             ["jump", rollout, n] => Self::Jump(own(rollout), number(n)?),
             ["pause", rollout] => Self::Pause(own(rollout), true),
             ["resume", rollout] => Self::Pause(own(rollout), false),
@@ -108,6 +127,7 @@ impl Act {
                 let body = serde_json::from_str(body).map_err(|e| format!("no JSON: {e}"))?;
                 Self::Patch(own(kind), own(name), body)
             }
+            ["hook", name, how @ ..] => Self::Hook(own(name), hook_words(how)?),
             ["expect", rest @ ..] => Self::Expect(Expect::parse(rest)?),
             [verb, rollout] => {
                 let known = VERBS.iter().find(|(word, _)| word == verb);
@@ -131,6 +151,7 @@ impl Act {
         };
         Ok(match self {
             Self::Controller(on) => Deed::Controller(*on),
+            Self::Hook(name, words) => Deed::Hook(name.clone(), words.clone()),
             Self::Expect(expect) => Deed::Expect(expect.clone()),
             Self::SetImage(name, image) => {
                 let object = objects.get("deployment", name);
@@ -139,6 +160,13 @@ impl Act {
                 containers[0]["image"] = json!(image);
                 let body = json!({"spec": {"template": {"spec": {"containers": containers}}}});
                 patch(deployment()?, name, None, body)
+            }
+            Self::Undo(name, revision) => {
+                let object = objects.get("deployment", name);
+                let object = object.ok_or_else(|| format!("no Deployment {name}"))?;
+                let template = objects.of_revision(object, *revision)?;
+                let body = json!({"template": instead(&object["spec"]["template"], template)});
+                patch(deployment()?, name, None, json!({"spec": body}))
             }
             Self::Scale(name, n) => {
                 patch(deployment()?, name, Some("scale"), json!({"spec": {"replicas": n}}))
@@ -158,16 +186,17 @@ impl Act {
             Self::Disable(name, disabled) => {
                 patch(resource("rollout")?, name, None, json!({"spec": {"disabled": disabled}}))
             }
-            Self::Delete(kind, name) => Deed::Delete { key: resource(kind)?, name: name.clone() },
+            Self::Delete(kind, name) => {
+                Deed::Delete { key: resource(kind)?, name: objects.named(kind, name)? }
+            }
             Self::Patch(kind, name, body) => patch(resource(kind)?, name, None, body.clone()),
             Self::Apply(kind, name) => {
-                let found = manifests.iter().find(|m| {
-                    let served = m["kind"].as_str().unwrap_or_default().to_lowercase();
-                    let named = if served == "httproute" { "route" } else { served.as_str() };
-                    named == kind && m["metadata"]["name"] == json!(name)
-                });
+                let found = manifests.iter().find(|m| is(m, kind, name));
                 let object = found.ok_or_else(|| format!("no manifest of {kind} {name}"))?;
                 let mut body = object.clone();
+                if objects.get(kind, name).is_none() {
+                    return Ok(Deed::Create { key: resource(kind)?, body });
+                }
                 // The namespace is the story's own.
                 if let Some(meta) = body.get_mut("metadata").and_then(Value::as_object_mut) {
                     meta.remove("namespace");
@@ -178,9 +207,28 @@ impl Act {
     }
 }
 
+/// A merge patch that makes `after` of `before`.
+fn instead(before: &Value, after: Value) -> Value {
+    let Value::Object(mut after) = after else { return after };
+    for (key, old) in before.as_object().into_iter().flatten() {
+        let new = after.remove(key).map_or(Value::Null, |new| instead(old, new));
+        after.insert(key.clone(), new);
+    }
+    Value::Object(after)
+}
+
+/// Whether a manifest is of this kind and name.
+pub(super) fn is(manifest: &Value, kind: &str, name: &str) -> bool {
+    let served = manifest["kind"].as_str().unwrap_or_default().to_lowercase();
+    resource(kind).is_ok_and(|key| key.plural == format!("{served}s"))
+        && manifest["metadata"]["name"] == json!(name)
+}
+
 /// A decided deed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deed {
+    /// How a hook answers from now on.
+    Hook(String, Vec<Word>),
     /// A merge patch.
     Patch {
         /// Of which resource.
@@ -190,6 +238,13 @@ pub enum Deed {
         /// Of which part.
         subresource: Option<&'static str>,
         /// The patch.
+        body: Value,
+    },
+    /// A create.
+    Create {
+        /// Of which resource.
+        key: ResourceKey,
+        /// The object.
         body: Value,
     },
     /// A delete.
@@ -219,10 +274,19 @@ impl Objects {
     /// # Errors
     /// Never: every kind of the list is known.
     pub fn kinds() -> Result<Vec<(&'static str, ResourceKey)>, String> {
-        ["deployment", "service", "route", "rollout", "gate", "pod"]
-            .into_iter()
-            .map(|kind| Ok((kind, resource(kind)?)))
-            .collect()
+        let kinds = [
+            "deployment",
+            "service",
+            "route",
+            "grpcroute",
+            "rollout",
+            "gate",
+            "template",
+            "provider",
+            "replicaset",
+            "pod",
+        ];
+        kinds.into_iter().map(|kind| Ok((kind, resource(kind)?))).collect()
     }
 
     /// Adds an object of a kind.
@@ -231,11 +295,38 @@ impl Objects {
         self.objects.insert((kind.to_owned(), name), object);
     }
 
-    fn get(&self, kind: &str, name: &str) -> Option<&Value> {
+    /// One object.
+    #[must_use]
+    pub fn get(&self, kind: &str, name: &str) -> Option<&Value> {
         self.objects.get(&(kind.to_owned(), name.to_owned()))
     }
 
-    fn all(&self, kind: &str) -> impl Iterator<Item = &Value> {
+    /// The pod template of a revision of a Deployment.
+    fn of_revision(&self, deployment: &Value, revision: i64) -> Result<Value, String> {
+        let number = "/metadata/annotations/deployment.kubernetes.io~1revision";
+        let revision = json!(revision.to_string());
+        let mut sets = self.all("replicaset").filter(|set| {
+            set.pointer("/metadata/ownerReferences/0/uid") == deployment.pointer("/metadata/uid")
+        });
+        let found = sets.find(|set| set.pointer(number) == Some(&revision));
+        let template = found.and_then(|set| set.pointer("/spec/template"));
+        let template = template.ok_or_else(|| format!("no revision {revision}"))?;
+        Ok(crate::workload::view::normal_template(template))
+    }
+
+    /// A ReplicaSet can be called by its image; everything else has the name it is called by.
+    fn named(&self, kind: &str, name: &str) -> Result<String, String> {
+        if kind != "replicaset" || !name.contains(':') {
+            return Ok(name.to_owned());
+        }
+        let image = "/spec/template/spec/containers/0/image";
+        let found = self.all(kind).find(|set| set.pointer(image) == Some(&json!(name)));
+        let found = found.and_then(|set| set["metadata"]["name"].as_str());
+        found.map(str::to_owned).ok_or_else(|| format!("no ReplicaSet of {name}"))
+    }
+
+    /// Every object of a kind.
+    pub fn all(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(move |((k, _), _)| k == kind).map(|(_, v)| v)
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! load web.test 100               # requests a second
+//! late service web                # not there at the start: `at 20s apply service web`
+//! hook smoke processing ok        # one answer for each call, the last stays
 //! answers web:v2 errors 25% latency 400ms
 //! ready web:v3 never              # or: after 3s, crash, pull-error
 //! at 5s set image web web:v2
@@ -90,9 +92,12 @@ pub async fn run(scenario: &Scenario, manifests: &[Value], seed: u64) -> Result<
         move |status| RunError::Refused { what, status }
     };
     let mut cluster = Cluster::new(options).map_err(refused("the cluster's own objects"))?;
-    for manifest in manifests {
+    for manifest in manifests.iter().filter(|m| scenario.is_early(m)) {
         let kind = manifest.get("kind").and_then(Value::as_str).unwrap_or("object");
         cluster.server.create("user", manifest.clone()).map_err(refused(kind))?;
+    }
+    for (name, words) in &scenario.hooks {
+        cluster.hooks.set(name, words.iter().copied());
     }
     let mut unmet = Vec::new();
     for line in &scenario.lines {
@@ -141,15 +146,27 @@ fn perform(act: &Act, cluster: &mut Cluster, manifests: &[Value]) -> Result<(), 
             cluster.kill_controller();
             return Ok(());
         }
+        Deed::Hook(name, words) => {
+            cluster.hooks.set(&name, words);
+            return Ok(());
+        }
         Deed::Expect(expect) => return expect.check(&objects),
+        Deed::Create { key: _, body } => server.create(USER, body),
         Deed::Delete { key, name } => server.delete(USER, &key, "default", &name),
-        Deed::Patch { key, name, subresource, body } => {
+        Deed::Patch { key, name, subresource, mut body } => {
             let mut call = Call::new(USER, Verb::Patch(PatchType::Merge), &key);
             call.namespace = Some("default".into());
             call.name = Some(name);
             call.subresource = subresource.map(str::to_owned);
-            call.body = body;
-            server.call(call)
+            call.body = body.clone();
+            match server.call(call) {
+                // What is applied whole and does not exist is made.
+                Err(status) if status.code == 404 && body.get("kind").is_some() => {
+                    body["metadata"]["namespace"] = "default".into();
+                    server.create(USER, body)
+                }
+                answer => answer,
+            }
         }
     };
     done.map(|_| ()).map_err(|status| format!("{status:?}"))

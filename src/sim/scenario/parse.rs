@@ -2,20 +2,24 @@
 
 use jiff::SignedDuration;
 
-use super::actions::{Act, Expect};
-use crate::sim::{kubelet, pods};
+use super::actions::{self, Act, Expect};
+use crate::sim::{hooks, kubelet, pods};
 
 /// What happens when, and what must come of it.
 #[derive(Debug, Default)]
 pub struct Scenario {
     /// The host that is asked and the requests a second.
     pub load: Option<(String, f64)>,
+    /// What is not there at the start: kind and name. `apply` brings it.
+    pub late: Vec<(String, String)>,
     /// How long containers take to get ready.
     pub ready_after: SignedDuration,
     /// How containers start, by image.
     pub ready: Vec<(String, kubelet::Behaviour)>,
     /// How containers answer, by image.
     pub answers: Vec<(String, pods::Behaviour)>,
+    /// How hooks answer, by name.
+    pub hooks: Vec<(String, Vec<hooks::Word>)>,
     /// What happens, in order of time.
     pub lines: Vec<Line>,
     /// When it is over.
@@ -71,6 +75,12 @@ impl Scenario {
         Ok(out)
     }
 
+    /// True for a manifest that is there from the start.
+    #[must_use]
+    pub fn is_early(&self, manifest: &serde_json::Value) -> bool {
+        !self.late.iter().any(|(kind, name)| actions::is(manifest, kind, name))
+    }
+
     fn take(&mut self, number: usize, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
@@ -79,12 +89,19 @@ impl Scenario {
                     rate.parse().map_err(|_| "write load HOST REQUESTS-A-SECOND".to_owned())?;
                 self.load = Some(((*host).to_owned(), rate));
             }
+            ["late", kind, name] => {
+                actions::resource(kind)?;
+                self.late.push(((*kind).to_owned(), (*name).to_owned()));
+            }
             ["ready", "after", after] => self.ready_after = span(after)?,
             ["ready", image, how @ ..] => {
                 self.ready.push(((*image).to_owned(), readiness(how)?));
             }
             ["answers", image, how @ ..] => {
                 self.answers.push(((*image).to_owned(), answer(image, how)?));
+            }
+            ["hook", name, how @ ..] => {
+                self.hooks.push(((*name).to_owned(), actions::hook_words(how)?));
             }
             ["until", at] => self.until = Some(span(at)?),
             ["expect", rest @ ..] => {
@@ -95,7 +112,9 @@ impl Scenario {
                 self.lines.push(Line { number, text: line.to_owned(), at: span(at)?, act });
             }
             _ => {
-                return Err("a line begins with load, ready, answers, at, until or expect".into());
+                return Err("a line begins with load, late, ready, answers, hook, at, until or \
+                     expect"
+                    .into());
             }
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! Defaults and pruning by a structural schema.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use crate::sim::place::Place;
 
 /// The fields of `metadata`: the same for every kind, whatever its schema says.
 const METADATA: [&str; 15] = [
@@ -78,7 +80,7 @@ fn forbids_null(schema: &Value, name: &str) -> bool {
 /// Drops the fields that the schema of an object does not know, and names them.
 pub fn prune(schema: &Value, object: &mut Value) -> Vec<String> {
     let mut dropped = Vec::new();
-    prune_value(schema, object, "", true, &mut dropped);
+    prune_value(schema, object, Place::Top, true, &mut dropped);
     dropped
 }
 
@@ -91,38 +93,34 @@ pub fn unknown_fields(schema: &Value, object: &Value) -> Vec<String> {
 fn prune_value(
     schema: &Value,
     value: &mut Value,
-    path: &str,
+    here: Place<'_>,
     resource: bool,
     dropped: &mut Vec<String>,
 ) {
     let preserve = flag(schema, "x-kubernetes-preserve-unknown-fields");
     match value {
-        Value::Object(map) => {
-            let names: Vec<String> = map.keys().cloned().collect();
-            for name in names {
-                let inner = join(path, &name);
-                match (map.get_mut(&name), field(schema, &name)) {
-                    (Some(metadata), _) if resource && name == "metadata" => {
-                        prune_metadata(metadata, &inner, dropped);
-                    }
-                    _ if resource && (name == "apiVersion" || name == "kind") => {}
-                    (Some(value), Some(schema)) => {
-                        let embedded = flag(schema, "x-kubernetes-embedded-resource");
-                        prune_value(schema, value, &inner, embedded, dropped);
-                    }
-                    _ if preserve => {}
-                    _ => {
-                        map.remove(&name);
-                        dropped.push(inner);
-                    }
+        Value::Object(map) => map.retain(|name, value| {
+            let inner = Place::Field(&here, name);
+            match field(schema, name) {
+                _ if resource && name == "metadata" => prune_metadata(value, inner, dropped),
+                _ if resource && (name == "apiVersion" || name == "kind") => {}
+                Some(schema) => {
+                    let embedded = flag(schema, "x-kubernetes-embedded-resource");
+                    prune_value(schema, value, inner, embedded, dropped);
+                }
+                None if preserve => {}
+                None => {
+                    dropped.push(inner.to_string());
+                    return false;
                 }
             }
-        }
+            true
+        }),
         Value::Array(list) => {
             let Some(items) = schema.get("items") else { return };
             for (at, item) in list.iter_mut().enumerate() {
                 let embedded = flag(items, "x-kubernetes-embedded-resource");
-                prune_value(items, item, &format!("{path}[{at}]"), embedded, dropped);
+                prune_value(items, item, Place::Item(&here, at), embedded, dropped);
             }
         }
         Value::Number(number) => {
@@ -137,13 +135,13 @@ fn prune_value(
     }
 }
 
-fn prune_metadata(metadata: &mut Value, path: &str, dropped: &mut Vec<String>) {
+fn prune_metadata(metadata: &mut Value, here: Place<'_>, dropped: &mut Vec<String>) {
     let Value::Object(map) = metadata else { return };
-    let unknown = |map: &Map<String, Value>| -> Vec<String> {
-        map.keys().filter(|name| !METADATA.contains(&name.as_str())).cloned().collect()
-    };
-    for name in unknown(map) {
-        map.remove(&name);
-        dropped.push(join(path, &name));
-    }
+    map.retain(|name, _| {
+        let is_known = METADATA.contains(&name.as_str());
+        if !is_known {
+            dropped.push(Place::Field(&here, name).to_string());
+        }
+        is_known
+    });
 }

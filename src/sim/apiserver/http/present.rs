@@ -1,5 +1,7 @@
 //! The form of an answer: the object itself, only its metadata, or a table.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::super::{ApiStatus, Kind, Refusable, fields::text, table};
@@ -45,22 +47,22 @@ pub fn form(accept: &str) -> Refusable<Form> {
 
 /// An object or list in that form.
 #[must_use]
-pub fn shape(form: Form, kind: &Kind, answer: Value, now: jiff::Timestamp) -> Value {
+pub fn shape(form: Form, kind: &Kind, answer: Arc<Value>, now: jiff::Timestamp) -> Arc<Value> {
     let other = text(&answer["kind"]);
     if other != kind.kind && other != kind.list_kind {
         return answer;
     }
     match form {
         Form::Plain => answer,
-        Form::Table => table::of(kind, &answer, now),
-        Form::Metadata => match answer.get("items").and_then(Value::as_array) {
+        Form::Table => Arc::new(table::of(kind, &answer, now)),
+        Form::Metadata => Arc::new(match answer.get("items").and_then(Value::as_array) {
             Some(items) => json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
                 "metadata": answer["metadata"],
                 "items": items.iter().map(partial).collect::<Vec<_>>(),
             }),
             None => partial(&answer),
-        },
+        }),
     }
 }
 

@@ -147,7 +147,7 @@ impl ApiService {
             Target::OpenApi(group, version) => {
                 openapi::document(&server.lock().kinds, &group, &version).map(ok)
             }
-            Target::Resource(call) => self.resource(&call, &accept),
+            Target::Resource(call) => self.resource(*call, &accept),
             Target::Watch(call) => present::form(&accept).and_then(|form| {
                 let watch = Watch::new(server, &call, &query, form, fault)?;
                 let body = StreamBody::new(watch.stream()).boxed_unsync();
@@ -157,11 +157,11 @@ impl ApiService {
         answer.unwrap_or_else(|refusal| refuse(&refusal))
     }
 
-    fn resource(&self, call: &Call, accept: &str) -> Refusable<Response<Body>> {
+    fn resource(&self, call: Call, accept: &str) -> Refusable<Response<Body>> {
         let form = present::form(accept)?;
         let kind = self.server.lock().kinds.get(&call.resource).cloned();
         let kind = kind.ok_or_else(ApiStatus::no_such_resource)?;
-        in_scope(&kind, call)?;
+        in_scope(&kind, &call)?;
         let reply = self.server.handle(call)?;
         let value = present::shape(form, &kind, reply.value, self.server.now());
         let mut answer = json_answer(if reply.created { 201 } else { 200 }, &value);

@@ -187,7 +187,8 @@ impl Watch {
             Form::Plain => line(kind, object),
             form => {
                 let now = self.server.now();
-                line(kind, &present::shape(form, &self.kind, object.clone(), now))
+                let object = std::sync::Arc::new(object.clone());
+                line(kind, &present::shape(form, &self.kind, object, now))
             }
         }
     }

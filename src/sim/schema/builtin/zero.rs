@@ -109,6 +109,10 @@ pub(super) fn drop_zeros(group: &str, kind: &str, object: &mut Value) {
 fn drop_in(map: &mut Map<String, Value>) {
     map.retain(|name, value| !is_dropped(name, value));
     for (name, value) in map.iter_mut() {
+        // Written by the server itself, and most of an object.
+        if name == "managedFields" {
+            continue;
+        }
         // A Service's selector is a map of the user's; a Deployment's has matchLabels inside.
         let free = FREE.contains(&name.as_str())
             && !(name == "selector" && value.get("matchLabels").is_some_and(Value::is_object));
