@@ -20,6 +20,7 @@
 //! | line | room | what lives there |
 //! | --- | --- | --- |
 //! | 0 | [`units`], [`clock`], [`telemetry`] | percent, weights; `trait Clock`; handles of our own metrics |
+//! | 0 | [`stats`] | the mathematics of judging: slices in, numbers out |
 //! | 1 | [`api`] | what users write: types, defaults, schemas, rules; `crds/` is generated from it |
 //! | 2 | [`spec`] | parse, don't validate: every error names its path |
 //! | 2 | [`workload`] | how a Deployment is held, moved by one knob, brought to rest, given back |
@@ -29,8 +30,10 @@
 //! | 3 | [`observe`] | objects to a Snapshot |
 //! | 3 | [`apply`] | Action to API call: the only writer; each write carries uid and resourceVersion |
 //! | 3 | [`providers`] | metric servers: one pool, one client for each kind |
+//! | 3 | [`hooks`] | outgoing calls that a release waits for |
+//! | 3 | [`alerts`] | firing alerts to what they ask of a release |
 //! | 4 | [`controller`] | the process: Lease, watches, queue; [`controller::Engine`] is one reconcile |
-//! | 4 | [`server`] | health and metrics over HTTP |
+//! | 4 | [`server`] | health, metrics and the alert receiver over HTTP |
 //! | 5 | [`sim`] | a cluster in memory: API server, controllers, nodes, gateway, load, PromQL |
 //! | 6 | [`cli`] | what a person types |
 //!
@@ -53,21 +56,35 @@
 //! - *No data never fails a release.* It holds, and says what is missing; Argo aborts.
 //! - *A policy that errs lets through.* So the gate is proven by a dry run before it is relied on, and
 //!   repaired by the controller where it cannot be proven.
+//! - *A workload that is let go with every pod new* is given back as its user wrote it: nothing is held
+//!   there. With two ReplicaSets it stays paused, without the user's `maxSurge`, which the Gate remembers.
+//! - *The surge at rest is what is too many.* Paused, the native controller takes the pods beyond
+//!   `maxSurge` from its largest ReplicaSet, ready or not; so a pause in mid-move and a let-go keep as much.
+//! - *A canary Service without a ready pod* serves from every version until one is back: its share of the
+//!   requests is answered.
+//! - *A hook is asked once for each decision.* A call whose answer was lost in a crash is `Unknown` and goes
+//!   to `onInconclusive`; it is asked again, with the same id, only where `retries` allows that.
+//! - *A release spends its risk once.* All its runs, steps and retries are one process of evidence.
+//! - *Calibration is a Rollout's, not a template's*: the workload and the arguments decide what is asked.
+//! - *Four ports*: `Clock`, the metric source, `kube::Client`, and the caller of hooks.
 //! - *Roles, policies and definitions of an install* are the chart's files; a test compares what Helm
 //!   renders with what `sluice install` applies.
 
+pub mod alerts;
 pub mod analysis;
 pub mod api;
 pub mod apply;
 pub mod cli;
 pub mod clock;
 pub mod controller;
+pub mod hooks;
 pub mod observe;
 pub mod providers;
 pub mod rollout;
 pub mod server;
 pub mod sim;
 pub mod spec;
+pub mod stats;
 pub mod telemetry;
 pub mod traffic;
 pub mod units;

@@ -26,6 +26,9 @@ pub struct Cluster {
     /// A kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config, then the pod's account.
     #[arg(long, global = true)]
     pub kubeconfig: Option<PathBuf>,
+    /// How long one request may take; 0s waits for ever.
+    #[arg(long, global = true, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub request_timeout: std::time::Duration,
 }
 
 /// How to print.
@@ -38,6 +41,20 @@ pub enum Output {
     Json,
     /// For programs and people.
     Yaml,
+}
+
+/// How to print what is wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LintOutput {
+    /// For people and editors: `file:line:column: error: ...`.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+    /// For programs and people.
+    Yaml,
+    /// SARIF 2.1.0, for code hosts.
+    Sarif,
 }
 
 /// A verb on one Rollout.
@@ -120,11 +137,11 @@ pub enum Command {
     },
     /// Go to a step, forward or back.
     Jump {
-        /// The step, counted from 1.
-        step: i32,
         /// Which Rollout.
         #[command(flatten)]
         named: Named,
+        /// The step, counted from 1.
+        step: i32,
     },
     /// Begin the release again at its first step.
     Restart(Named),
@@ -148,8 +165,19 @@ pub enum Command {
         files: Vec<PathBuf>,
         /// How to print.
         #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        output: LintOutput,
     },
+    /// Ask a template's metrics once, without a cluster, and explain each. Exit code: 0 pass, 1 fail, 2
+    /// inconclusive or no data, 3 wrong input.
+    Analyze(Analyze),
+    /// Replay the judges on the history of Prometheus: how often each rolls a good release back, and how
+    /// soon it finds a bad one.
+    Backtest(Box<super::backtest::Backtest>),
+    /// Show one AnalysisRun, or list them: each metric's numbers, how sure they are, how they went.
+    /// Exit code: 0 passed, 1 failed, 2 cannot tell, 3 under way.
+    Analysis(Analysis),
+    /// How long a step must last: minutes to a verdict, and the smallest rise that can be seen.
+    Power(Power),
     /// Install the definitions, the admission policies, the permissions and the controller.
     Install(Install),
     /// Take everything away; originals are restored first. Exit code: 0 all gone, 1 something is left.
@@ -208,6 +236,46 @@ pub struct Simulate {
     pub output: Output,
 }
 
+/// `sluice analyze`.
+#[derive(Debug, Clone, Args)]
+pub struct Analysis {
+    /// Only this one.
+    pub name: Option<String>,
+    /// Draw how its evidence went into this file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// The metrics of a template, asked once.
+#[derive(Debug, Args)]
+pub struct Analyze {
+    /// The template and what it names (templates, MetricProviders, their Secrets): files or
+    /// folders; `-` reads standard input.
+    #[arg(short, long, required = true)]
+    pub filename: Vec<PathBuf>,
+    /// Which template, where the files have several.
+    #[arg(long)]
+    pub template: Option<String>,
+    /// A value for an argument of the template; can be given again.
+    #[arg(long = "arg", value_name = "NAME=VALUE")]
+    pub args: Vec<String>,
+    /// Ask as of this time: 2026-11-21T18:00:00Z, or 90m for that long ago. Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Ask this server in place of those that the Prometheus metrics name by address or ref.
+    #[arg(long, value_name = "URL")]
+    pub provider_address: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// `sluice controller`.
 #[derive(Debug, Clone, Args)]
 pub struct Controller {
@@ -217,12 +285,19 @@ pub struct Controller {
     /// The Prometheus that a metric without an address asks.
     #[arg(long)]
     pub prometheus: Option<String>,
-    /// The namespace of the Lease.
+    /// The controller's namespace: of the Lease, and of the Secrets of ClusterMetricProviders.
     #[arg(long, default_value = "sluice-system")]
     pub lease_namespace: String,
     /// Run without a Lease: there must be no other controller.
     #[arg(long)]
     pub no_lease: bool,
+    /// A Secret of the controller's namespace whose key `token` Alertmanager shows at /alerts. Without it
+    /// no alert is taken.
+    #[arg(long)]
+    pub alerts_secret: Option<String>,
+    /// Ask a Prometheus every 15 s which alerts fire: that of --prometheus, or this ClusterMetricProvider.
+    #[arg(long, value_name = "PROVIDER", num_args = 0..=1, default_missing_value = "")]
+    pub poll_alerts: Option<String>,
     /// Where health and metrics are served.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: std::net::SocketAddr,
@@ -246,4 +321,48 @@ pub struct Install {
     /// Print the objects and change nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `sluice power`. Shares are written as `1%` or `0.01`.
+#[derive(Debug, Clone, Args)]
+pub struct Power {
+    /// Requests per second of both versions together.
+    #[arg(long)]
+    pub rps: f64,
+    /// The share of them that is bad today.
+    #[arg(long, value_parser = super::power::share)]
+    pub base: f64,
+    /// The canary's share of the traffic.
+    #[arg(long, default_value = "10%", value_parser = super::power::share)]
+    pub weight: f64,
+    /// The rise that must be caught; 50% means half as many again.
+    #[arg(long, default_value = "50%", value_parser = super::power::share)]
+    pub harmful: f64,
+    /// The chance that a good release is rolled back.
+    #[arg(long, default_value = "1%", value_parser = super::power::share)]
+    pub alpha: f64,
+    /// The chance that a release with the harmful rise passes.
+    #[arg(long, default_value = "5%", value_parser = super::power::share)]
+    pub beta: f64,
+    /// The chance with which the answer is wanted within the time.
+    #[arg(long, default_value = "90%", value_parser = super::power::share)]
+    pub power: f64,
+    /// What can be seen within this time?
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub within: Option<std::time::Duration>,
+    /// How much pods of one version differ: the deviation of the logarithm of their rates.
+    #[arg(long)]
+    pub pod_noise: Option<f64>,
+    /// As with a calibration: the service's own noise is in the boundary, and no margin is needed for it.
+    #[arg(long)]
+    pub calibrated: bool,
+    /// Pods of the canary.
+    #[arg(long)]
+    pub canary_pods: Option<u32>,
+    /// Pods of the stable version.
+    #[arg(long)]
+    pub stable_pods: Option<u32>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }

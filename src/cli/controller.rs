@@ -1,13 +1,13 @@
 //! `sluice controller`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, anyhow};
 use tokio::sync::watch;
 
 use super::args;
 use crate::clock::{Clock, SystemClock};
-use crate::controller::{Engine, Settings, run};
+use crate::controller::{Engine, Pages, Settings, run};
 use crate::providers::{Catalog, Pool, Server};
 use crate::server;
 use crate::telemetry::Metrics;
@@ -20,10 +20,20 @@ pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
     log(args.log_json);
     let metrics = Arc::new(Metrics::new()?);
     let (stop_now, stop) = watch::channel(false);
-    let served = server::serve(args.listen, metrics.clone(), stop.clone())
+    let alerts = Arc::new(OnceLock::new());
+    let more = server::alerts_router(alerts.clone());
+    let served = server::serve(args.listen, metrics.clone(), more, stop.clone())
         .await
         .with_context(|| format!("--listen {}: choose a free port", args.listen))?;
-    let (client, _) = args.cluster.connect().await?;
+    let client = args.cluster.connect_for_long().await?;
+    if let Some(secret) = &args.alerts_secret {
+        let _first = alerts.set(server::Alerts {
+            client: client.clone(),
+            own: args.lease_namespace.clone(),
+            secret: secret.clone(),
+            namespace: args.cluster.namespace.clone(),
+        });
+    }
     tokio::spawn(async move {
         signal().await;
         tracing::info!("the end was asked for");
@@ -35,7 +45,12 @@ pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
         .as_ref()
         .map(|address| Server::at(address).map_err(|e| anyhow!("--prometheus: {e}")))
         .transpose()?;
-    let pool = Pool::new(Catalog { default, ..Catalog::default() })?;
+    let catalog = Catalog { default, ..Catalog::default() };
+    let pool = Pool::in_cluster(catalog, client.clone(), &args.lease_namespace)?;
+    let pages = args.poll_alerts.map(|name| {
+        let provider = Some(name).filter(|name| !name.is_empty());
+        Pages { pool: pool.clone(), provider }
+    });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let identity = std::env::var("HOSTNAME").unwrap_or_else(|_| "sluice".into());
     let identity = format!("{identity}-{}", std::process::id());
@@ -44,6 +59,7 @@ pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
         namespace: args.cluster.namespace.clone(),
         lease: (!args.no_lease).then(|| args.lease_namespace.clone()),
         identity,
+        pages,
     };
     let ended = run(engine, clock, settings, metrics, stop).await;
     served.abort();
@@ -55,12 +71,19 @@ pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
 async fn account(client: &kube::Client, mut stop: watch::Receiver<bool>) -> Option<String> {
     let mut pause = std::time::Duration::from_millis(500);
     loop {
-        match super::let_go::who_am_i(client).await {
+        let answer = tokio::select! {
+            answer = super::let_go::who_am_i(client) => answer,
+            _ = stop.changed() => return None,
+        };
+        match answer {
             Ok(name) => {
                 tracing::info!(account = name, "the API server answers");
                 return Some(name);
             }
-            Err(error) => tracing::warn!(error = %format!("{error:#}"), "no answer yet"),
+            Err(error) => {
+                let remedy = super::client::remedy(&error).unwrap_or("it is asked again");
+                tracing::warn!(error = %format!("{error:#}"), remedy, "no answer yet");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::args::Output;
+use super::args::LintOutput;
 use super::lint::{Linter, Report};
 use super::say;
 
@@ -16,16 +16,18 @@ pub(crate) type Text = (String, String);
 ///
 /// # Errors
 /// A file cannot be read.
-pub(crate) fn lint(paths: &[PathBuf], output: Output) -> anyhow::Result<u8> {
+pub(crate) fn lint(paths: &[PathBuf], output: LintOutput) -> anyhow::Result<u8> {
     let linter = Linter::default();
     let mut report = Report::default();
     for (source, text) in read(paths)? {
         report.add(&linter, &source, &text);
     }
+    report.finish();
     let text = match output {
-        Output::Text => report.to_text(),
-        Output::Json => report.to_json(),
-        Output::Yaml => serde_saphyr::to_string(&report)?,
+        LintOutput::Text => report.to_text(),
+        LintOutput::Json => report.to_json(),
+        LintOutput::Sarif => report.to_sarif(),
+        LintOutput::Yaml => serde_saphyr::to_string(&report)?,
     };
     say(text.trim_end());
     Ok(report.outcome().exit_code())

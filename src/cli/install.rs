@@ -10,10 +10,11 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::args::{Cluster, Install};
+use super::client::patiently;
 use super::manifests::{self, Choices, NAME};
 use super::{let_go, say, verbs};
 use crate::api::{FINALIZER, Gate, Rollout};
-use crate::apply::{ApplyError, Http, Operator, Seen, Target, run as carry_out};
+use crate::apply::{Http, Target};
 use crate::clock::{Clock, SystemClock};
 
 /// Where the controller runs when nothing else is said.
@@ -26,8 +27,11 @@ const PAUSE: Duration = Duration::from_millis(250);
 const NO_POLICIES: &str = "the admission policies are left out: this API server does not serve \
     MutatingAdmissionPolicy v1 (Kubernetes 1.36 and later do); the controller pauses a changed \
     workload within one watch event instead";
+const NO_LINT: &str = "the warnings at admission are left out: this API server does not serve \
+    ValidatingAdmissionPolicy v1; `sluice lint` and the templates' condition Accepted say the same";
 const OURS: &str = "/apis/sluice.dev/v1beta1";
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies";
+const LINT: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
 
 /// Applies every object, or prints them.
 ///
@@ -65,31 +69,38 @@ async fn onto(client: &kube::Client, choices: &Choices) -> anyhow::Result<()> {
     for object in &definitions {
         established(client, object).await?;
     }
-    match Http::get(POLICIES).send(client).await {
-        Ok(_) => {
-            for object in manifests::policies()? {
-                apply(client, &object).await?;
-            }
-        }
-        Err(e) if e.code() == Some(404) => {
-            say(NO_POLICIES);
-        }
-        Err(e) => return Err(explained(e)),
-    }
+    where_served(client, POLICIES, &manifests::policies()?, NO_POLICIES).await?;
+    where_served(client, LINT, &manifests::lint()?, NO_LINT).await?;
     for object in manifests::program(choices)? {
         apply(client, &object).await?;
     }
     Ok(())
 }
 
-fn explained(error: ApplyError) -> anyhow::Error {
-    let advice = error.advice();
-    anyhow::Error::new(error).context(advice)
+/// Applies objects of a kind that an older API server does not serve; it works without them.
+async fn where_served(
+    client: &kube::Client,
+    at: &str,
+    objects: &[Value],
+    without: &str,
+) -> anyhow::Result<()> {
+    match Http::get(at).send(client).await {
+        Ok(_) => {
+            for object in objects {
+                apply(client, object).await?;
+            }
+        }
+        Err(e) if e.code() == Some(404) => {
+            say(without);
+        }
+        Err(e) => return Err(e.into()),
+    }
+    Ok(())
 }
 
 async fn apply(client: &kube::Client, object: &Value) -> anyhow::Result<()> {
     let at = manifests::path(object)?;
-    Http::server_side_apply(at, object.clone()).send(client).await.map_err(explained)?;
+    patiently(|| Http::server_side_apply(at.clone(), object.clone()).send(client)).await?;
     say(&format!("{}: applied", manifests::title(object)));
     Ok(())
 }
@@ -98,7 +109,7 @@ async fn apply(client: &kube::Client, object: &Value) -> anyhow::Result<()> {
 async fn established(client: &kube::Client, object: &Value) -> anyhow::Result<()> {
     let at = manifests::path(object)?;
     for _ in 0..LOOKS {
-        let found = Http::get(at.clone()).send(client).await.map_err(explained)?;
+        let found = Http::get(at.clone()).send(client).await?;
         let conditions = found.pointer("/status/conditions").and_then(Value::as_array);
         let is = |condition: &Value| {
             condition.get("type") == Some(&json!("Established"))
@@ -141,6 +152,7 @@ pub(crate) async fn uninstall(cluster: &Cluster, extent: Extent) -> anyhow::Resu
     let mut objects = manifests::program(&choices)?;
     objects.push(manifests::lease(&home));
     objects.extend(manifests::policies()?);
+    objects.extend(manifests::lint()?);
     if extent.keep_crds {
         say("the definitions and the Rollouts stay, as asked for");
     } else if away.held > 0 {
@@ -179,7 +191,7 @@ impl Away {
                 say(&format!("Deployment {home}/{NAME}: there is none"));
                 return Ok(());
             }
-            Err(e) => return Err(explained(e)),
+            Err(e) => return Err(e.into()),
         }
         let labels = "app.kubernetes.io/name%3Dsluice,app.kubernetes.io/component%3Dcontroller";
         let pods = format!("/api/v1/namespaces/{home}/pods?labelSelector={labels}");
@@ -212,6 +224,9 @@ impl Away {
                 Ok(_) => say(&format!("Rollout {namespace}/{name}: its workload is let go")),
                 Err(e) => say(&format!("Rollout {namespace}/{name}: still held: {e:#}")),
             }
+            if let Some(rests) = let_go::rests(&self.client, &namespace, rollout).await {
+                say(&rests);
+            }
         }
         for gate in &gates {
             let namespace = gate.metadata.namespace.clone().unwrap_or_default();
@@ -243,16 +258,14 @@ impl Away {
         // The policy lets only the Gate's account turn what is held.
         let gate = format!("{OURS}/namespaces/{namespace}/gates/{}", crate::api::GATE_NAME);
         let body = json!({"spec": {"account": account}});
-        Http::merge(gate, body).send(&self.client).await.map_err(explained)?;
+        Http::merge(gate, body).send(&self.client).await?;
         for _ in 0..LOOKS {
             let world = let_go::read(&self.client, namespace).await?;
             let Some((rollout, plan)) = world.orphan(namespace, name) else { return Ok(()) };
             let now = SystemClock.now();
             let target =
                 Target { rollout: &rollout, account: &account, instance: "sluice uninstall", now };
-            carry_out(&self.client, &Operator::acting(), &target, &plan, |_: Seen| {})
-                .await
-                .map_err(explained)?;
+            let_go::carried(&self.client, &target, &plan).await?;
             tokio::time::sleep(PAUSE).await;
         }
         Err(anyhow!("its fields do not come back: see kubectl -n {namespace} get deployments"))
@@ -260,6 +273,17 @@ impl Away {
 
     async fn delete_gate(&mut self, namespace: &str) {
         let at = format!("{OURS}/namespaces/{namespace}/gates/{}", crate::api::GATE_NAME);
+        // What it remembers goes with it.
+        let gate = Http::get(at.clone()).send(&self.client).await.unwrap_or_default();
+        let left = gate.pointer("/spec/letGo").and_then(Value::as_object);
+        for (workload, left) in left.into_iter().flatten() {
+            let surge = left.get("maxSurge").cloned().unwrap_or_default();
+            let is = left.get("surge").and_then(Value::as_i64).unwrap_or(0);
+            say(&format!(
+                "Deployment {namespace}/{workload}: paused in mid-release with maxSurge {is}; write yours again, \
+                 {surge}, when one version is left"
+            ));
+        }
         self.delete_at(&at, &format!("Gate {namespace}/{}", crate::api::GATE_NAME)).await;
     }
 
@@ -276,7 +300,7 @@ impl Away {
 
     async fn delete_at(&mut self, at: &str, title: &str) {
         let body = json!({"propagationPolicy": "Background"});
-        match Http::delete(at, body).send(&self.client).await {
+        match patiently(|| Http::delete(at, body.clone()).send(&self.client)).await {
             Ok(_) => say(&format!("{title}: deleted")),
             Err(e) if e.code() == Some(404) => {}
             Err(e) => {
@@ -300,11 +324,11 @@ fn is_ours_to_end(rollout: &Rollout, gates: &[Gate]) -> bool {
 }
 
 async fn items(client: &kube::Client, at: &str) -> anyhow::Result<Vec<Value>> {
-    let list = match Http::get(at).send(client).await {
+    let list = match patiently(|| Http::get(at).send(client)).await {
         Ok(list) => list,
         // The definition is gone already.
         Err(e) if e.code() == Some(404) => return Ok(Vec::new()),
-        Err(e) => return Err(explained(e)),
+        Err(e) => return Err(e.into()),
     };
     Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use serde_json::Value;
 
+use super::client::patiently;
 use crate::api::Rollout;
-use crate::apply::{Http, Operator, Seen, Target, run as carry_out};
+use crate::apply::{ApplyError, Class, Http, Operator, Seen, Target, run as carry_out};
 use crate::clock::{Clock, SystemClock};
 use crate::observe::{Kind, World};
-use crate::rollout::{self, Action};
+use crate::rollout::{self, Action, Plan};
 
 /// Rounds of read, plan and write; each waits for what the one before asked for.
 const ROUNDS: usize = 120;
@@ -43,9 +44,9 @@ pub(crate) async fn run(
             instance: "sluice let-go",
             now,
         };
-        carry_out(client, &Operator::acting(), &target, &plan, |_: Seen| {})
-            .await
-            .map_err(|e| anyhow!(e.advice()))?;
+        if !carried(client, &target, &plan).await? {
+            continue;
+        }
         if over && quiet {
             return Ok(format!(
                 "{name}: the workload is let go. A controller that still runs gates it again when the \
@@ -57,6 +58,51 @@ pub(crate) async fn run(
     bail!("{name}: it is still not let go: see kubectl describe rollout {name}")
 }
 
+/// Carries a plan out. False when somebody else wrote in between, as a controller that still runs does:
+/// what is left to do is seen in the next look.
+pub(crate) async fn carried(
+    client: &kube::Client,
+    target: &Target<'_>,
+    plan: &Plan,
+) -> Result<bool, ApplyError> {
+    let done = patiently(async || {
+        carry_out(client, &Operator::acting(), target, plan, |_: Seen| {}).await
+    });
+    match done.await {
+        Ok(()) => Ok(true),
+        Err(error) if error.class() == Class::Conflict => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// How the user goes on with a workload that was let go in the middle of a release: it rests, and one
+/// field is not his. `rollout` is as it was before.
+pub(crate) async fn rests(
+    client: &kube::Client,
+    namespace: &str,
+    rollout: &Rollout,
+) -> Option<String> {
+    let name = &rollout.spec.workload_ref.name;
+    let release = rollout.status.as_ref()?.release.as_ref()?;
+    let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}");
+    let workload = Http::get(path).send(client).await.ok()?;
+    if workload.pointer("/spec/paused") != Some(&Value::Bool(true)) {
+        return None;
+    }
+    let surge = serde_json::to_value(release.originals.max_surge.as_ref()?).ok()?;
+    let is = workload.pointer("/spec/strategy/rollingUpdate/maxSurge").cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let field = if is == surge {
+        String::new()
+    } else {
+        format!("; set maxSurge {} again then, which is {} meanwhile", text(&surge), text(&is))
+    };
+    Some(format!(
+        "Deployment {namespace}/{name} rests at its step, paused: kubectl rollout resume \
+         deployment/{name} -n {namespace} goes on{field}"
+    ))
+}
+
 /// Who the API server says we are.
 pub(crate) async fn who_am_i(client: &kube::Client) -> anyhow::Result<String> {
     let body = serde_json::json!({
@@ -64,7 +110,7 @@ pub(crate) async fn who_am_i(client: &kube::Client) -> anyhow::Result<String> {
         "kind": "SelfSubjectReview",
     });
     let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-    let answer = Http::post(path, body).send(client).await.map_err(|e| anyhow!(e.advice()))?;
+    let answer = Http::post(path, body).send(client).await?;
     let name = answer.pointer("/status/userInfo/username").and_then(Value::as_str);
     name.map(str::to_owned).ok_or_else(|| anyhow!("the API server does not say who we are"))
 }
@@ -85,11 +131,11 @@ pub(crate) async fn read(client: &kube::Client, namespace: &str) -> anyhow::Resu
         } else {
             format!("{root}/namespaces/{namespace}/{plural}")
         };
-        let list = match Http::get(path).send(client).await {
+        let list = match patiently(|| Http::get(path.clone()).send(client)).await {
             Ok(list) => list,
             // Not served here, or not ours to read: the plan does without.
             Err(e) if matches!(e.code(), Some(403 | 404)) => continue,
-            Err(e) => return Err(anyhow!(e.advice())),
+            Err(e) => return Err(e.into()),
         };
         let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
         for mut item in items {

@@ -2,7 +2,11 @@
 //!
 //! Two looks at each object: what the API server would refuse, in its own words (the in-memory one's
 //! validator says them), and what only we know (fields that are not supported yet,
-//! conditions and queries of templates). What needs a cluster is not looked at.
+//! conditions and queries of templates). What needs a cluster is not looked at. Every finding has a
+//! place in its text ([`Place`]); [`Report`] prints them for people, as JSON and as SARIF.
+
+mod place;
+mod sarif;
 
 use std::collections::BTreeMap;
 
@@ -10,11 +14,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::analysis::{self, lint_template};
+use crate::analysis::{self, TemplateKey, lint_references, lint_template};
 use crate::api::metric_provider::MetricProviderSpec;
+use crate::api::rollout::TemplateRef;
 use crate::api::{AnalysisRunSpec, AnalysisTemplateSpec, GROUP, RolloutSpec, VERSION, crds};
 use crate::sim::schema;
 use crate::spec::{Plan, SpecError, supported};
+
+use place::Node;
+pub use place::Place;
 
 /// How the finding begins that says no more than a schema's.
 const UNREADABLE: &str = "cannot be read";
@@ -29,11 +37,63 @@ pub enum Severity {
     Error,
 }
 
+/// Which kind of thing is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// It cannot be read.
+    Yaml,
+    /// Group, version or kind is not served here.
+    Kind,
+    /// A field that does not exist.
+    UnknownField,
+    /// The API server would refuse it.
+    Schema,
+    /// Sluice would refuse it, or cannot do it.
+    Spec,
+    /// A template cannot work, or hardly as it is meant.
+    Template,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 6] =
+        [Self::Yaml, Self::Kind, Self::UnknownField, Self::Schema, Self::Spec, Self::Template];
+
+    /// Its name for programs.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Yaml => "yaml",
+            Self::Kind => "kind",
+            Self::UnknownField => "unknown-field",
+            Self::Schema => "schema",
+            Self::Spec => "spec",
+            Self::Template => "template",
+        }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Yaml => "The text can be read.",
+            Self::Kind => "Group, version and kind are served.",
+            Self::UnknownField => "Every field exists.",
+            Self::Schema => "The API server accepts it.",
+            Self::Spec => "Sluice accepts it and can do it.",
+            Self::Template => "An analysis can work and can tell good from bad.",
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
+    /// Which kind of thing.
+    pub rule: Rule,
     /// The field, for example `spec.strategy.canary.steps[0].traffic`.
     pub path: String,
     /// What stands there, as JSON; empty for what is missing.
@@ -43,6 +103,20 @@ pub struct Finding {
     /// What to write, where the message does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// Where the field stands, or the closest one around it.
+    #[serde(flatten)]
+    pub place: Place,
+}
+
+impl Finding {
+    /// Path, words and remedy.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let path = Some(&self.path).filter(|path| !path.is_empty());
+        let path = path.map(|path| format!("{path}: ")).unwrap_or_default();
+        let remedy = self.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        format!("{path}{}{remedy}", self.message)
+    }
 }
 
 /// One object and what is wrong with it.
@@ -67,6 +141,19 @@ pub struct Report {
     pub objects: Vec<Linted>,
     /// How many objects of other kinds were passed over.
     pub others: usize,
+    /// Which templates each template names.
+    #[serde(skip)]
+    named: BTreeMap<TemplateKey, Named>,
+}
+
+/// The templates that a template names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    /// Its index in the report's objects.
+    object: usize,
+    refs: Vec<TemplateRef>,
+    /// Where each name stands, in the same order.
+    places: Vec<Place>,
 }
 
 /// What a lint comes to.
@@ -95,29 +182,31 @@ impl Outcome {
 impl Report {
     /// Adds what is wrong with the manifests of `text`, YAML or JSON, read from `source`.
     pub fn add(&mut self, linter: &Linter, source: &str, text: &str) {
-        let documents: Vec<Value> = match serde_saphyr::from_multiple(text) {
+        let documents: Vec<Node> = match serde_saphyr::from_multiple(text) {
             Ok(documents) => documents,
             Err(error) => {
-                let finding = error_at("", "", format!("is no YAML: {error}"));
+                let message = format!("is no YAML: {}", error.without_snippet());
+                let mut finding = error_at(Rule::Yaml, "", "", message);
+                finding.place = error.location().map(Place::from).unwrap_or_default();
                 self.push(source, 1, &Value::Null, vec![finding]);
                 return;
             }
         };
         for (i, document) in documents.iter().enumerate() {
-            let items = document.get("items").and_then(Value::as_array);
-            let list = document.get("kind").and_then(Value::as_str) == Some("List");
-            match items.filter(|_| list) {
-                Some(items) => {
-                    items.iter().for_each(|item| self.add_object(linter, source, i + 1, item));
-                }
-                None => self.add_object(linter, source, i + 1, document),
+            for object in document.objects() {
+                self.add_object(linter, source, i + 1, object);
             }
         }
     }
 
-    fn add_object(&mut self, linter: &Linter, source: &str, document: usize, object: &Value) {
-        match linter.lint(object) {
-            Some(findings) => self.push(source, document, object, findings),
+    fn add_object(&mut self, linter: &Linter, source: &str, document: usize, node: &Node) {
+        let object = node.value();
+        match linter.lint(&object) {
+            Some(mut findings) => {
+                findings.iter_mut().for_each(|f| f.place = node.locate(&f.path));
+                self.note(&object, node);
+                self.push(source, document, &object, findings);
+            }
             None => self.others += usize::from(!object.is_null()),
         }
     }
@@ -131,6 +220,36 @@ impl Report {
             name: text("/metadata/name").to_owned(),
             findings,
         });
+    }
+
+    /// Remembers which templates a template names.
+    fn note(&mut self, object: &Value, node: &Node) {
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let cluster = match text("/kind") {
+            "AnalysisTemplate" => false,
+            "ClusterAnalysisTemplate" => true,
+            _ => return,
+        };
+        let refs = object.pointer("/spec/templates").cloned().unwrap_or(Value::Array(Vec::new()));
+        let refs: Vec<TemplateRef> = serde_json::from_value(refs).unwrap_or_default();
+        let name = |i| format!("{}.templateName", reference(i));
+        let places = (0..refs.len()).map(|i| node.locate(&name(i))).collect();
+        let key = (cluster, text("/metadata/name").to_owned());
+        self.named.insert(key, Named { object: self.objects.len(), refs, places });
+    }
+
+    /// Adds what is wrong between the objects, once all of them were added.
+    pub fn finish(&mut self) {
+        let refs = self.named.iter().map(|(key, named)| (key.clone(), named.refs.clone()));
+        for (key, finding) in lint_references(&refs.collect()) {
+            let Some(named) = self.named.get(&key) else { continue };
+            let mut finding = of_finding(finding);
+            let at = (0..named.refs.len()).find(|i| finding.path.starts_with(&reference(*i)));
+            finding.place = at.and_then(|i| named.places.get(i)).copied().unwrap_or_default();
+            if let Some(object) = self.objects.get_mut(named.object) {
+                object.findings.push(finding);
+            }
+        }
     }
 
     /// What it comes to.
@@ -162,16 +281,15 @@ impl Report {
                     Severity::Warning => warnings += 1,
                 }
                 let Linted { source, document, kind, name, .. } = object;
-                let Finding { path, message, remedy, .. } = finding;
-                out.push_str(&format!("{source}#{document} {kind}/{name}: {severity}: "));
-                if !path.is_empty() {
-                    out.push_str(&format!("{path}: "));
-                }
-                out.push_str(message);
-                if let Some(remedy) = remedy {
-                    out.push_str(&format!("; {remedy}"));
-                }
-                out.push('\n');
+                let Place { line, column } = finding.place;
+                let subject = match kind.is_empty() {
+                    true => format!("document {document}"),
+                    false => format!("{kind}/{name} (document {document})"),
+                };
+                out.push_str(&format!(
+                    "{source}:{line}:{column}: {severity}: {subject}: {}\n",
+                    finding.sentence()
+                ));
             }
         }
         let (count, others) = (self.objects.len(), self.others);
@@ -185,6 +303,12 @@ impl Report {
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// The report as a SARIF 2.1.0 log.
+    #[must_use]
+    pub fn to_sarif(&self) -> String {
+        serde_json::to_string_pretty(&sarif::log(self)).unwrap_or_default()
     }
 }
 
@@ -211,13 +335,22 @@ impl Linter {
         let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
         let ours = format!("{GROUP}/{VERSION}");
+        if is_argos(api_version, kind) {
+            let mut renamed = object.clone();
+            renamed["apiVersion"] = Value::from(ours.as_str());
+            let message = format!("is Argo's, and works here as {ours}");
+            let mut note = error_at(Rule::Kind, "apiVersion", &quoted(api_version), message);
+            note.severity = Severity::Warning;
+            let findings = self.lint(&renamed).into_iter().flatten();
+            return Some(std::iter::once(note).chain(findings).collect());
+        }
         if api_version != ours {
             return foreign(api_version, kind, &ours);
         }
         let Some(schema) = self.kinds.get(kind) else {
             let known: Vec<_> = self.kinds.keys().cloned().collect();
             let message = format!("is no kind of {ours}; write one of {}", known.join(", "));
-            return Some(vec![error_at("kind", &quoted(kind), message)]);
+            return Some(vec![error_at(Rule::Kind, "kind", &quoted(kind), message)]);
         };
         let mut findings = of_server(schema, object);
         let spec = object.get("spec").cloned().unwrap_or_default();
@@ -240,20 +373,22 @@ fn merge(findings: &mut Vec<Finding>, finding: Finding) {
     }
 }
 
+/// A template of Argo's means here what it means there.
+fn is_argos(api_version: &str, kind: &str) -> bool {
+    let kinds = ["AnalysisTemplate", "ClusterAnalysisTemplate", "AnalysisRun"];
+    api_version == "argoproj.io/v1alpha1" && kinds.contains(&kind)
+}
+
 /// Manifests of others that work here once their `apiVersion` is ours.
 fn foreign(api_version: &str, kind: &str, ours: &str) -> Option<Vec<Finding>> {
-    let theirs = matches!(
-        (api_version, kind),
-        ("rollouts.kruise.io/v1beta1", "Rollout")
-            | (
-                "argoproj.io/v1alpha1",
-                "AnalysisTemplate" | "ClusterAnalysisTemplate" | "AnalysisRun"
-            )
-    );
+    let theirs = (api_version, kind) == ("rollouts.kruise.io/v1beta1", "Rollout");
     let message = format!("is not looked after by this controller; write {ours}");
     match () {
-        () if theirs => Some(vec![error_at("apiVersion", &quoted(api_version), message)]),
+        () if theirs => {
+            Some(vec![error_at(Rule::Kind, "apiVersion", &quoted(api_version), message)])
+        }
         () if api_version.starts_with(&format!("{GROUP}/")) => Some(vec![error_at(
+            Rule::Kind,
             "apiVersion",
             &quoted(api_version),
             format!("is not served; write {ours}"),
@@ -266,7 +401,7 @@ fn foreign(api_version: &str, kind: &str, ours: &str) -> Option<Vec<Finding>> {
 fn of_server(schema: &Value, object: &Value) -> Vec<Finding> {
     let unknown = schema::unknown_fields(schema, object).into_iter().map(|path| {
         let message = format!("unknown field \"{path}\"");
-        error_at(&path, "", message)
+        error_at(Rule::UnknownField, &path, "", message)
     });
     let mut findings: Vec<Finding> = unknown.collect();
     let mut defaulted = object.clone();
@@ -276,7 +411,8 @@ fn of_server(schema: &Value, object: &Value) -> Vec<Finding> {
     let unchecked = |e: &schema::FieldError| e.detail.starts_with("some validation rules were not");
     findings.extend(refused.iter().filter(|e| !unchecked(e)).map(|e| {
         let path = if e.field == "<nil>" { "" } else { &e.field };
-        error_at(path, &e.value.as_ref().map(Value::to_string).unwrap_or_default(), e.message())
+        let value = e.value.as_ref().map(Value::to_string).unwrap_or_default();
+        error_at(Rule::Schema, path, &value, e.message())
     }));
     findings
 }
@@ -308,12 +444,12 @@ fn of_kind(kind: &str, spec: Value) -> Vec<Finding> {
 fn read<T: DeserializeOwned>(spec: Value, look: impl FnOnce(T) -> Vec<Finding>) -> Vec<Finding> {
     match serde_json::from_value(spec) {
         Ok(spec) => look(spec),
-        Err(error) => vec![error_at("spec", "", format!("{UNREADABLE}: {error}"))],
+        Err(error) => vec![error_at(Rule::Spec, "spec", "", format!("{UNREADABLE}: {error}"))],
     }
 }
 
 fn of_spec_error(error: SpecError) -> Finding {
-    error_at(error.path(), error.value(), error.remedy())
+    error_at(Rule::Spec, error.path(), error.value(), error.remedy())
 }
 
 fn of_finding(finding: analysis::Finding) -> Finding {
@@ -323,24 +459,33 @@ fn of_finding(finding: analysis::Finding) -> Finding {
             analysis::Severity::Warning => Severity::Warning,
             analysis::Severity::Error => Severity::Error,
         },
+        rule: Rule::Template,
         path,
         value,
         message,
         remedy: Some(remedy),
+        place: Place::default(),
     }
+}
+
+/// The path of a template's i-th reference to another.
+fn reference(i: usize) -> String {
+    format!("spec.templates[{i}]")
 }
 
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-fn error_at(path: &str, value: &str, message: String) -> Finding {
+fn error_at(rule: Rule, path: &str, value: &str, message: String) -> Finding {
     Finding {
         severity: Severity::Error,
+        rule,
         path: path.to_owned(),
         value: value.to_owned(),
         message,
         remedy: None,
+        place: Place::default(),
     }
 }
 

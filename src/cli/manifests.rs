@@ -14,21 +14,29 @@ pub(crate) const NAME: &str = "sluice";
 const CONTROLLER_RULES: &str = include_str!("../../charts/sluice/rbac/controller.yaml");
 const LEASE_RULES: &str = include_str!("../../charts/sluice/rbac/lease.yaml");
 const ADMIN_RULES: &str = include_str!("../../charts/sluice/rbac/admin.yaml");
+const JOBS_RULES: &str = include_str!("../../charts/sluice/rbac/jobs.yaml");
+const SECRETS_RULES: &str = include_str!("../../charts/sluice/rbac/secrets.yaml");
 const VIEW_RULES: &str = include_str!("../../charts/sluice/rbac/view.yaml");
 const POLICIES: [&str; 2] = [
     include_str!("../../charts/sluice/policies/deployment.yaml"),
     include_str!("../../charts/sluice/policies/rollout.yaml"),
+];
+const LINT: [&str; 2] = [
+    include_str!("../../charts/sluice/lint/rollout.yaml"),
+    include_str!("../../charts/sluice/lint/template.yaml"),
 ];
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The kinds of an install, in the order in which they are applied: plural, and whether an object lives
 /// in a namespace.
-const KINDS: [(&str, &str, bool); 12] = [
+const KINDS: [(&str, &str, bool); 14] = [
     ("Namespace", "namespaces", false),
     ("CustomResourceDefinition", "customresourcedefinitions", false),
     ("MutatingAdmissionPolicy", "mutatingadmissionpolicies", false),
     ("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", false),
+    ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", false),
+    ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", false),
     ("ServiceAccount", "serviceaccounts", true),
     ("ClusterRole", "clusterroles", false),
     ("ClusterRoleBinding", "clusterrolebindings", false),
@@ -60,10 +68,19 @@ pub(crate) fn definitions() -> anyhow::Result<Vec<Value>> {
     crds::all().iter().map(|crd| Ok(serde_json::to_value(crd)?)).collect()
 }
 
-/// The admission policies and their bindings.
+/// The policies that hold workloads, and their bindings.
 pub(crate) fn policies() -> anyhow::Result<Vec<Value>> {
+    documents(&POLICIES)
+}
+
+/// The policies that say what `sluice lint` says, and their bindings.
+pub(crate) fn lint() -> anyhow::Result<Vec<Value>> {
+    documents(&LINT)
+}
+
+fn documents(texts: &[&str]) -> anyhow::Result<Vec<Value>> {
     let mut all = Vec::new();
-    for text in POLICIES {
+    for text in texts {
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(text).context("reading the shipped policies")?;
         all.extend(documents.into_iter().filter(|document| !document.is_null()));
@@ -100,6 +117,8 @@ pub(crate) fn program(choices: &Choices) -> anyhow::Result<Vec<Value>> {
         role("ClusterRole", metadata(NAME, None, &[]), CONTROLLER_RULES)?,
         role("ClusterRole", metadata("sluice-admin", None, &["admin", "edit"]), ADMIN_RULES)?,
         role("ClusterRole", metadata("sluice-view", None, &["view"]), VIEW_RULES)?,
+        role("ClusterRole", metadata("sluice-secrets", None, &[]), SECRETS_RULES)?,
+        role("ClusterRole", metadata("sluice-jobs", None, &[]), JOBS_RULES)?,
         binding("ClusterRoleBinding", "ClusterRole", metadata(NAME, None, &[])),
         role("Role", here(), LEASE_RULES)?,
         binding("RoleBinding", "Role", here()),
@@ -230,6 +249,7 @@ pub(crate) fn everything(choices: &Choices) -> anyhow::Result<Vec<Value>> {
     let mut all = vec![namespace(&choices.namespace)];
     all.extend(definitions()?);
     all.extend(policies()?);
+    all.extend(lint()?);
     all.extend(program(choices)?);
     Ok(all)
 }

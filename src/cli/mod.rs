@@ -1,6 +1,9 @@
 //! What a person types.
 
+mod analysis;
+mod analyze;
 mod args;
+mod backtest;
 mod client;
 mod controller;
 pub mod crds;
@@ -10,8 +13,10 @@ mod install;
 mod let_go;
 pub mod lint;
 mod manifests;
+mod power;
 mod show;
 mod simulate;
+mod status;
 mod verbs;
 
 use std::ffi::OsString;
@@ -25,18 +30,26 @@ use crate::api::status::RequestVerb;
 
 /// Parses and runs; the exit code is what the command says, 1 for an error.
 pub async fn main(args: Vec<OsString>) -> u8 {
+    let verb = args.get(1).cloned();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let code = match u8::try_from(error.exit_code()).unwrap_or(2) {
+                // There 2 means that the metrics cannot tell.
+                2 if verb.is_some_and(|verb| verb == "analyze" || verb == "backtest") => {
+                    analyze::WRONG_INPUT
+                }
+                code => code,
+            };
             let _broken = error.print();
             return code;
         }
     };
-    match dispatch(cli.command).await {
+    match Box::pin(dispatch(cli.command)).await {
         Ok(code) => code,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            let remedy = client::remedy(&error).map(|r| format!("; {r}")).unwrap_or_default();
+            complain(&format!("{error:#}{remedy}"));
             1
         }
     }
@@ -51,7 +64,7 @@ async fn dispatch(command: Command) -> anyhow::Result<u8> {
             show::get(&cluster, name.as_deref(), all_namespaces, output).await?
         }
         Command::Status { watch, timeout, output, named } => {
-            return show::status(&named, watch, timeout, output).await;
+            return Box::pin(status::status(&named, watch, timeout, output)).await;
         }
         Command::Approve(named) => verbs::ask(&named, RequestVerb::Approve).await?,
         Command::Promote { full, named } => {
@@ -64,12 +77,16 @@ async fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Retry(named) => verbs::ask(&named, RequestVerb::Retry).await?,
         Command::Skip(named) => verbs::ask(&named, RequestVerb::Skip).await?,
         Command::Undo { to_revision, named } => verbs::undo(&named, to_revision).await?,
-        Command::Jump { step, named } => verbs::jump(&named, step).await?,
+        Command::Jump { step, named } => Box::pin(verbs::jump(&named, step)).await?,
         Command::Restart(named) => verbs::ask(&named, RequestVerb::Restart).await?,
         Command::LetGo(named) => verbs::let_go(&named).await?,
         Command::Plan { output, named } => show::plan(&named, output).await?,
         Command::Crds => crds::yaml(),
         Command::Lint { files, output } => return files::lint(&files, output),
+        Command::Analysis(args) => return Box::pin(analysis::analysis(&args)).await,
+        Command::Analyze(args) => return analyze::analyze(&args).await,
+        Command::Backtest(args) => return backtest::backtest(&args).await,
+        Command::Power(args) => power::power(&args)?,
         Command::Install(args) => install::install(&args).await?,
         Command::Uninstall { cluster, keep_crds, let_go_only } => {
             let extent = install::Extent { keep_crds, let_go_only };
@@ -85,10 +102,16 @@ async fn dispatch(command: Command) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Prints a line or more for the person or program that asked.
-#[expect(clippy::print_stdout, reason = "the one place where answers are printed")]
+/// Prints a line or more for the person or program that asked. Who has closed the pipe wants no more.
 pub(crate) fn say(text: &str) {
-    println!("{text}");
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        complain(&format!("standard output cannot be written: {error}"));
+        std::process::exit(1);
+    }
 }
 
 /// Says what is wrong.

@@ -1,11 +1,10 @@
 //! `sluice simulate`: manifests and a scenario in virtual time.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::args::{Output, Simulate};
+use super::files;
 use crate::sim::scenario::{Scenario, run};
 
 /// Plays it; the exit code is 1 when an expectation is not met.
@@ -18,8 +17,8 @@ pub async fn simulate(args: &Simulate) -> anyhow::Result<u8> {
         std::fs::read_to_string(path).with_context(|| format!("--scenario {}", path.display()))?;
     let scenario = Scenario::parse(&text).with_context(|| path.display().to_string())?;
     let mut manifests = Vec::new();
-    for file in &args.filename {
-        read(file, &mut manifests)?;
+    for (shown, text) in files::read(&args.filename)? {
+        objects(&shown, &text, &mut manifests)?;
     }
     if manifests.is_empty() {
         bail!(
@@ -28,7 +27,14 @@ pub async fn simulate(args: &Simulate) -> anyhow::Result<u8> {
         );
     }
     super::install_crypto();
-    let report = run(&scenario, &manifests, args.seed).await?;
+    let seed = args.seed;
+    // On one thread: on several, requests of the same instant would be answered in any order, and one seed
+    // would give two transcripts.
+    let played = tokio::task::spawn_blocking(move || {
+        let one = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        anyhow::Ok(one.block_on(run(&scenario, &manifests, seed))?)
+    });
+    let report = played.await??;
     let outcomes = &report.outcomes;
     let value = json!({
         "seed": args.seed,
@@ -61,26 +67,16 @@ pub async fn simulate(args: &Simulate) -> anyhow::Result<u8> {
     Ok(u8::from(!report.good()))
 }
 
-/// Reads the manifests of a file, or of every YAML file of a folder in the order of their names.
-fn read(path: &Path, out: &mut Vec<Value>) -> anyhow::Result<()> {
-    let shown = path.display();
-    if path.is_dir() {
-        let entries = std::fs::read_dir(path).with_context(|| format!("{shown}"))?;
-        let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-        files.retain(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml"));
-        files.sort();
-        return files.iter().try_for_each(|file| read(file, out));
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("{shown}"))?;
+/// The objects in a file, all in the one namespace that a simulation has.
+fn objects(shown: &str, text: &str, out: &mut Vec<Value>) -> anyhow::Result<()> {
     for part in text.split("\n---") {
-        let mut object: Value = serde_saphyr::from_str(part).with_context(|| format!("{shown}"))?;
+        let mut object: Value = serde_saphyr::from_str(part).with_context(|| shown.to_owned())?;
         if object.is_null() {
             continue;
         }
         let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
             bail!("{shown}: an object without metadata");
         };
-        // A simulation has one namespace.
         metadata.insert("namespace".into(), json!("default"));
         out.push(object);
     }

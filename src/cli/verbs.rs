@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::args::Named;
 use super::client::find;
 use crate::api::Rollout;
-use crate::api::status::RequestVerb;
-use crate::apply::{ApplyError, Http};
+use crate::api::status::{ReleaseStatus, RequestVerb, Stage, StepState, WindowHold};
+use crate::apply::Http;
 
 /// Tries of a write that races with the controller's.
 const TRIES: usize = 10;
@@ -26,22 +26,62 @@ pub async fn ask(named: &Named, verb: RequestVerb) -> anyhow::Result<String> {
     let status = rollout.status.clone().unwrap_or_default();
     let held = status.rejected.is_some() && verb == RequestVerb::Retry;
     if status.release.is_none() && !held {
-        bail!("Rollout {} has no release under way: there is nothing to {verb:?}", named.name);
+        bail!(
+            "Rollout {} has no release under way: there is nothing to {}",
+            named.name,
+            name(verb)
+        );
     }
-    let release = status.release.map(|r| r.id);
-    let body = json!({"status": {"request": {"verb": verb, "release": release}}});
+    if let Some(release) = status.release.as_ref().filter(|_| verb == RequestVerb::Approve)
+        && release.held.is_none()
+        && release.window != Some(WindowHold::Closed)
+        && release.hook.is_none()
+        && release.state != StepState::StepPaused
+    {
+        let waits = status.waiting_for.as_deref().unwrap_or("its pods");
+        bail!(
+            "step {} of {} waits for no approval but for {waits}; kubectl sluice skip leaves its \
+             rest out",
+            release.step + 1,
+            named.name
+        );
+    }
+    let id = status.release.as_ref().map(|r| &r.id);
+    let body = json!({"status": {"request": {"verb": verb, "release": id}}});
     patch_status(&client, &namespace, &named.name, body).await?;
-    Ok(format!("{}: {} asked for", named.name, words(verb)))
+    Ok(asked(named, &namespace, &words(verb, status.release.as_ref())))
 }
 
-fn words(verb: RequestVerb) -> &'static str {
+/// What was asked for, and how to see what comes of it.
+fn asked(named: &Named, namespace: &str, what: &str) -> String {
+    let name = &named.name;
+    format!("{name}: {what}; follow it with kubectl sluice status {name} -n {namespace} --watch")
+}
+
+fn name(verb: RequestVerb) -> &'static str {
     match verb {
-        RequestVerb::Approve => "approval",
-        RequestVerb::PromoteFull => "full promotion",
-        RequestVerb::Abort => "the way back",
-        RequestVerb::Retry => "another try",
-        RequestVerb::Skip => "the next step",
-        RequestVerb::Restart => "the first step again",
+        RequestVerb::Approve => "approve",
+        RequestVerb::PromoteFull => "promote",
+        RequestVerb::Abort => "abort",
+        RequestVerb::Retry => "retry",
+        RequestVerb::Skip => "skip",
+        RequestVerb::Restart => "restart",
+        RequestVerb::Pause => "pause",
+    }
+}
+
+fn words(verb: RequestVerb, release: Option<&ReleaseStatus>) -> String {
+    let step = release.map_or(1, |r| r.step + 1);
+    match (verb, release.and_then(|r| r.held.as_ref())) {
+        (RequestVerb::Approve, Some(hold)) => format!("goes on although {hold}"),
+        (RequestVerb::Approve, None) => format!("step {step} is approved"),
+        (RequestVerb::PromoteFull, _) => "all remaining steps are left out".into(),
+        (RequestVerb::Abort, _) => "goes back to the stable version".into(),
+        (RequestVerb::Retry, _) if release.is_none() => "the rejected template is let in".into(),
+        (RequestVerb::Retry, _) => format!("step {step} is tried again"),
+        (RequestVerb::Skip, _) => format!("the rest of step {step} is left out"),
+        (RequestVerb::Restart, _) => "begins again at step 1".into(),
+        (RequestVerb::Pause, _) => "is paused".into(),
     }
 }
 
@@ -62,15 +102,10 @@ async fn send(client: &kube::Client, request: impl Fn() -> Http) -> anyhow::Resu
         match request().send(client).await {
             Ok(object) => return Ok(object),
             Err(error) if error.code() == Some(409) => last = Some(error),
-            Err(error) => return Err(explained(error)),
+            Err(error) => return Err(error.into()),
         }
     }
-    Err(last.map_or_else(|| anyhow!("no try was made"), explained))
-}
-
-fn explained(error: ApplyError) -> anyhow::Error {
-    let advice = error.advice();
-    anyhow::Error::new(error).context(advice)
+    Err(last.map_or_else(|| anyhow!("no try was made"), anyhow::Error::from))
 }
 
 /// Goes to a step.
@@ -89,12 +124,17 @@ pub async fn jump(named: &Named, step: i32) -> anyhow::Result<String> {
     if !(1..=of).contains(&step) {
         bail!("there is no step {step}: they go from 1 to {of}");
     }
+    if release.stage != Stage::Stepping {
+        bail!("Rollout {} goes through no steps now: see kubectl sluice status", named.name);
+    }
     if step == release.step + 2 {
-        bail!("step {step} is the next one: kubectl sluice skip {} goes there", named.name);
+        // Kruise's `nextStepIndex` says that already: no wish could be told from it.
+        return ask(named, RequestVerb::Skip).await;
     }
     let body = json!({"status": {"canaryStatus": {"nextStepIndex": step}}});
     patch_status(&client, &namespace, &named.name, body).await?;
-    Ok(format!("{}: from step {} to step {step}", named.name, release.step + 1))
+    let what = format!("jumps from step {} to step {step}", release.step + 1);
+    Ok(asked(named, &namespace, &what))
 }
 
 /// Freezes or goes on.
@@ -107,13 +147,19 @@ pub async fn pause(named: &Named, paused: bool) -> anyhow::Result<String> {
     let body = json!({"spec": {"strategy": {"paused": paused}}});
     let at = path(&namespace, "rollouts", &named.name);
     send(&client, || Http::merge(at.clone(), body.clone())).await?;
+    let was = rollout.spec.strategy.paused;
     let held = rollout.status.and_then(|s| s.release).and_then(|r| r.held);
-    if !paused && held.is_some_and(|h| h.starts_with(crate::rollout::PAUSED_BY_HAND)) {
+    let by_hand = held.is_some_and(|h| h.starts_with(crate::rollout::PAUSED_BY_HAND));
+    if !paused && by_hand {
         let body = json!({"status": {"request": {"verb": RequestVerb::Approve}}});
         patch_status(&client, &namespace, &named.name, body).await?;
     }
-    let word = if paused { "paused: nothing goes on until resume" } else { "goes on" };
-    Ok(format!("{}: {word}", named.name))
+    let name = &named.name;
+    Ok(match (paused, was || by_hand) {
+        (true, _) => format!("{name}: paused until kubectl sluice resume {name} -n {namespace}"),
+        (false, true) => asked(named, &namespace, "goes on"),
+        (false, false) => format!("{name}: was not paused"),
+    })
 }
 
 /// Writes the template of an older native revision.
@@ -126,8 +172,8 @@ pub async fn undo(named: &Named, to: Option<i64>) -> anyhow::Result<String> {
     let workload = &rollout.spec.workload_ref.name;
     let base = format!("/apis/apps/v1/namespaces/{namespace}");
     let at = format!("{base}/deployments/{workload}");
-    let deployment = Http::get(at.clone()).send(&client).await.map_err(explained)?;
-    let list = Http::get(format!("{base}/replicasets")).send(&client).await.map_err(explained)?;
+    let deployment = Http::get(at.clone()).send(&client).await?;
+    let list = Http::get(format!("{base}/replicasets")).send(&client).await?;
     let uid = deployment.pointer("/metadata/uid").cloned();
     let mut owned: Vec<(i64, &Value)> = list
         .get("items")
@@ -148,6 +194,7 @@ pub async fn undo(named: &Named, to: Option<i64>) -> anyhow::Result<String> {
         let template = rs.pointer("/spec/template").cloned().unwrap_or_default();
         crate::workload::view::template_hash(&template) != here
     };
+    let goes_back = stable.is_some() && to.is_none();
     let found = match (to, stable) {
         (Some(to), _) => owned.iter().find(|(revision, _)| *revision == to),
         (None, Some(stable)) => owned.iter().find(|(_, rs)| hash(rs).as_ref() == Some(&stable)),
@@ -157,11 +204,17 @@ pub async fn undo(named: &Named, to: Option<i64>) -> anyhow::Result<String> {
         let known: Vec<String> = owned.iter().map(|(r, _)| r.to_string()).collect();
         bail!("no such revision of Deployment {workload}: there are {}", known.join(", "));
     };
+    if !differs(target) {
+        bail!("Deployment {workload} has the template of revision {number} already");
+    }
     let raw = target.pointer("/spec/template").cloned().unwrap_or_default();
     let template = crate::workload::view::normal_template(&raw);
     let ops = json!([{"op": "replace", "path": "/spec/template", "value": template}]);
     send(&client, || Http::json_patch(at.clone(), ops.clone())).await?;
-    Ok(format!("Deployment {workload}: the template of revision {number} is back"))
+    let then =
+        if goes_back { "the release goes back to it" } else { "it is released like any other" };
+    let what = format!("Deployment {workload} has the template of revision {number} again: {then}");
+    Ok(asked(named, &namespace, &what))
 }
 
 fn revision(rs: &Value) -> Option<i64> {
@@ -177,7 +230,11 @@ fn revision(rs: &Value) -> Option<i64> {
 pub async fn let_go(named: &Named) -> anyhow::Result<String> {
     let (client, namespace) = named.cluster.connect().await?;
     let rollout = find(&client, &namespace, &named.name).await?;
-    release(&client, &namespace, &rollout).await
+    let mut said = release(&client, &namespace, &rollout).await?;
+    if let Some(rests) = super::let_go::rests(&client, &namespace, &rollout).await {
+        said = format!("{said}\n{rests}");
+    }
+    Ok(said)
 }
 
 /// As [`let_go`], for a Rollout that was read.

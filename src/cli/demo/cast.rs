@@ -135,7 +135,7 @@ impl Nature {
             Self::Slow => (0.001, 0.4),
         };
         let latency = Latency { median_seconds, sigma: 0.4 };
-        Behaviour { version: version.to_owned(), error_rate, latency }
+        Behaviour::steady(version, error_rate, latency)
     }
 
     /// The decision that is right.

@@ -44,11 +44,6 @@ pub struct Requests {
     pub failed_elsewhere: u64,
 }
 
-/// A reason without the text of its query.
-pub(super) fn brief(reason: &str) -> &str {
-    reason.split_once("; query ").map_or(reason, |(numbers, _)| numbers)
-}
-
 impl Report {
     /// Every decision was right, and no request was lost on the way.
     #[must_use]
@@ -89,7 +84,7 @@ impl Report {
         let table = table.to_string();
         let mut lines: Vec<String> = table.lines().map(|l| l.trim_end().to_owned()).collect();
         lines.push(String::new());
-        lines.extend(self.releases.iter().map(|r| format!("{:<8}{}", r.name, brief(&r.reason))));
+        lines.extend(self.releases.iter().map(|r| format!("{:<8}{}", r.name, r.reason)));
         lines.push(String::new());
         let right = self.releases.iter().filter(|r| r.decision == r.expected).count();
         let lost: u64 = self.releases.iter().map(|r| r.requests.failed_elsewhere).sum();

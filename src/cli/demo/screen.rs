@@ -10,7 +10,6 @@ use owo_colors::OwoColorize;
 
 use super::cast::{NEW, OLD, Style};
 use super::play::{Scene, Stage};
-use super::report::brief;
 use crate::api::rollout::Step;
 use crate::api::status::{ReleaseStatus, RolloutStatus, Stage as ReleaseStage};
 
@@ -122,12 +121,12 @@ fn status(scene: &Scene) -> RolloutStatus {
 fn line(scene: &Scene) -> Option<String> {
     scene.started?;
     if let Some((decision, reason, seconds)) = &scene.decided {
-        return Some(format!("{decision} after {seconds:.0}s: {}", brief(reason)));
+        return Some(format!("{decision} after {seconds:.0}s: {reason}"));
     }
     let s = status(scene);
     let Some(release) = &s.release else { return Some(format!("{OLD} -> {NEW}: set")) };
     let weight = s.traffic.and_then(|t| t.observed).map_or(String::new(), |w| format!(", {w}"));
-    let cause = release.cause.as_ref().map_or(String::new(), |c| format!(": {}", brief(c)));
+    let cause = release.cause.as_ref().map_or(String::new(), |c| format!(": {c}"));
     Some(match release.stage {
         ReleaseStage::Stepping => format!("step {}: {:?}{weight}", release.step + 1, release.state),
         stage => format!("{stage:?}{weight}{cause}"),
@@ -146,7 +145,7 @@ fn picture(scene: &Scene) -> Vec<String> {
         };
         return vec![
             format!("{name}{mark} after {seconds:.0}s"),
-            format!("        {}", brief(reason).dimmed()),
+            format!("        {}", reason.dimmed()),
         ];
     }
     if scene.started.is_none() {
@@ -175,7 +174,7 @@ fn picture(scene: &Scene) -> Vec<String> {
         lines.push(format!("    verdict  {} {}", verdict.to_uppercase(), message.dimmed()));
     }
     if let Some(cause) = &release.cause {
-        lines.push(format!("    back     {}", brief(cause).red()));
+        lines.push(format!("    back     {}", cause.red()));
     }
     if let Some(waiting) = &s.waiting_for {
         lines.push(format!("    waits    {waiting}"));

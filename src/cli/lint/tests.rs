@@ -16,7 +16,28 @@ spec:
 fn report(text: &str) -> Report {
     let mut report = Report::default();
     report.add(&LINTER, "web.yaml", text);
+    report.finish();
     report
+}
+
+#[test]
+fn templates_that_name_each_other_in_a_circle_are_named() {
+    let template = |name: &str, next: &str| {
+        format!(
+            "apiVersion: sluice.dev/v1beta1\nkind: AnalysisTemplate\nmetadata: {{name: {name}}}\n\
+             spec: {{templates: [{{templateName: {next}}}]}}\n---\n"
+        )
+    };
+    let report = report(&format!("{}{}", template("a", "b"), template("b", "a")));
+    assert_eq!(report.outcome(), Outcome::Clean, "it ends all the same");
+    let lines = report.to_text();
+    for line in
+        ["web.yaml:4:35: warning: AnalysisTemplate/a", "web.yaml:9:35: warning: AnalysisTemplate/b"]
+    {
+        assert!(lines.contains(line), "{line}: {lines}");
+    }
+    let said = "spec.templates[0].templateName: leads back to this template";
+    assert_eq!(lines.matches(said).count(), 2, "{lines}");
 }
 
 #[test]
@@ -34,7 +55,7 @@ fn a_mistake_is_a_line_with_source_object_path_words_and_remedy() {
     assert_eq!(report.outcome().exit_code(), 1);
     let at = "spec.strategy.canary.steps[0].replicas";
     let line = format!(
-        "web.yaml#1 Rollout/web: error: {at}: Invalid value: \"0%\": {at} in body should match \
+        "web.yaml:7:42: error: Rollout/web (document 1): {at}: Invalid value: \"0%\": {at} in body should match \
          '^([1-9][0-9]?|100)%$'; must be above 0; leave the step out to have no pod of the new \
          version; write a number such as 1, or 10%\n"
     );
@@ -43,6 +64,7 @@ fn a_mistake_is_a_line_with_source_object_path_words_and_remedy() {
     let finding = &json["objects"][0]["findings"][0];
     assert_eq!((finding["severity"].as_str(), finding["path"].as_str()), (Some("error"), Some(at)));
     assert_eq!(finding["value"], "\"0%\"");
+    assert_eq!((finding["rule"].as_str(), finding["line"].as_u64()), (Some("schema"), Some(7)));
 }
 
 #[test]
@@ -104,4 +126,114 @@ spec:
     );
     assert_eq!(report.objects[0].findings[0].severity, Severity::Warning);
     assert_eq!(report.outcome(), Outcome::Clean);
+}
+
+/// Where the first finding of the first object stands, and its path.
+fn place(text: &str) -> (String, u64, u64) {
+    let report = report(text);
+    let finding = &report.objects.iter().find(|o| !o.findings.is_empty()).unwrap().findings[0];
+    (finding.path.clone(), finding.place.line, finding.place.column)
+}
+
+#[test]
+fn a_finding_stands_where_its_field_stands() {
+    let template = |metric: &str| {
+        format!(
+            "# a comment\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n---\n\
+             apiVersion: sluice.dev/v1beta1\nkind: AnalysisTemplate\nmetadata:\n  name: t\n\
+             spec:\n  metrics:\n  - name: m\n{metric}\n"
+        )
+    };
+    let provider = "    provider:\n      prometheus:\n        query: |\n          sum(up\n";
+    let metric = "spec.metrics[0]";
+    for (text, path, line, column) in [
+        (template(provider), format!("{metric}.provider.prometheus.query"), 16, 11),
+        (
+            template("    colour: red\n    provider: {prometheus: {query: sum(up)}}"),
+            format!("{metric}.colour"),
+            13,
+            13,
+        ),
+        (
+            template("    failureLimit: -2\n    provider: {prometheus: {query: sum(up)}}"),
+            format!("{metric}.failureLimit"),
+            13,
+            19,
+        ),
+        // What is missing stands at what is around it.
+        (template(""), metric.to_owned(), 12, 5),
+        // A field with fields in it stands at its name.
+        (
+            template("    colour: {red: 1}\n    provider: {prometheus: {query: sum(up)}}"),
+            format!("{metric}.colour"),
+            13,
+            5,
+        ),
+    ] {
+        let (found, at_line, at_column) = place(&text);
+        assert_eq!((found.as_str(), at_line, at_column), (path.as_str(), line, column), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_yaml_has_a_place_too() {
+    let report = report("a: 1\nb: [1,\nc: {");
+    let finding = &report.objects[0].findings[0];
+    assert_eq!(finding.rule, Rule::Yaml);
+    assert!(finding.place.line >= 2, "{finding:?}");
+    assert!(!finding.message.contains('\n'), "{}", finding.message);
+}
+
+#[test]
+fn sarif_has_what_its_schema_requires() {
+    let wrong = format!("{}\n---\na: [", GOOD.replace("10%", "0%"));
+    let mut report = report(&wrong);
+    report.add(&LINTER, "a b/web.yaml", &GOOD.replace("10%", "0%"));
+    report.add(&LINTER, "-", &GOOD.replace("10%", "0%"));
+    let log: Value = serde_json::from_str(&report.to_sarif()).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    assert!(log["$schema"].as_str().unwrap().ends_with("sarif-schema-2.1.0.json"));
+    let run = &log["runs"][0];
+    assert_eq!(run["tool"]["driver"]["name"], "sluice");
+    assert_eq!(run["columnKind"], "unicodeCodePoints");
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    let results = run["results"].as_array().unwrap();
+    assert_eq!(results.len(), report.objects.iter().map(|o| o.findings.len()).sum::<usize>());
+    assert!(results.len() >= 3);
+    for result in results {
+        let rule = result["ruleIndex"].as_u64().and_then(|i| rules.get(i as usize)).unwrap();
+        assert_eq!(rule["id"], result["ruleId"]);
+        assert!(["none", "note", "warning", "error"].contains(&result["level"].as_str().unwrap()));
+        assert!(!result["message"]["text"].as_str().unwrap().is_empty());
+        let place = &result["locations"][0]["physicalLocation"];
+        assert!(!place["artifactLocation"]["uri"].as_str().unwrap().contains(' '));
+        assert!(place["region"]["startLine"].as_u64().unwrap() >= 1);
+        assert!(place["region"]["startColumn"].as_u64().unwrap() >= 1);
+        assert!(result["properties"]["document"].as_u64().unwrap() >= 1);
+    }
+    let uris: Vec<_> = results
+        .iter()
+        .map(|r| r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].as_str().unwrap())
+        .collect();
+    assert!(uris.contains(&"a%20b/web.yaml") && uris.contains(&"stdin"), "{uris:?}");
+}
+
+#[test]
+fn a_template_of_argos_is_looked_at_as_ours_and_the_note_says_what_to_write() {
+    let text = |query: &str| {
+        format!(
+            "apiVersion: argoproj.io/v1alpha1\nkind: AnalysisTemplate\nmetadata: {{name: a}}\n\
+             spec:\n  metrics:\n  - name: errors\n    successCondition: result[0] < 1\n    \
+             provider: {{prometheus: {{query: \"{query}\"}}}}\n"
+        )
+    };
+    let good = report(&text("sum(x)"));
+    assert_eq!(good.outcome(), Outcome::Clean);
+    let lines = good.to_text();
+    let note = "web.yaml:1:13: warning: AnalysisTemplate/a (document 1): apiVersion: is Argo's, and \
+                works here as sluice.dev/v1beta1";
+    assert!(lines.contains(note), "{lines}");
+    let bad = report(&text("sum(x"));
+    assert_eq!(bad.outcome(), Outcome::Wrong);
+    assert!(bad.to_text().contains("spec.metrics[0].provider.prometheus.query"), "{bad:?}");
 }
