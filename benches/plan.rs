@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sluice::api::{KnobFields, Rollout};
-use sluice::rollout::{Proof, Snapshot, plan};
+use sluice::api::{GateSpec, KnobFields, Rollout};
+use sluice::rollout::{Action, GateView, Proof, Snapshot, plan};
 use sluice::workload::view::template_hash;
 use sluice::workload::{DeploymentView, PodView, ReplicaSetView};
 
@@ -20,7 +20,7 @@ const LOOKS: usize = 5_000;
 
 fn main() {
     let now: Timestamp = "2026-01-01T00:10:00Z".parse().expect("a timestamp");
-    for (name, step, new) in [("between releases", None, 0), ("in step 5 of 10", Some(4), 500)] {
+    for (name, step, new) in [("between releases", None, 0), ("in a step", Some(4), 500)] {
         let snapshot = under_way(step, new, now);
         let mut spans = Vec::with_capacity(LOOKS);
         for _ in 0..LOOKS {
@@ -51,9 +51,54 @@ fn clone(now: Timestamp) {
 
 /// The snapshot in the given step, with `new` of the pods on the new version and ready.
 fn under_way(step: Option<i32>, new: i32, now: Timestamp) -> Snapshot {
-    let (old_template, new_template) = (template("v1"), template("v2"));
-    let shown = if step.is_some() { &new_template } else { &old_template };
-    let workload = DeploymentView {
+    let mut snapshot = Snapshot {
+        rollout: rollout(),
+        account: "sluice".into(),
+        workload: Some(workload("v1", 0, now)),
+        gate: None,
+        proof: Proof::Held { at: now },
+        services: BTreeMap::new(),
+        endpoints: BTreeMap::new(),
+        routes: BTreeMap::new(),
+        runs: BTreeMap::new(),
+        templates: BTreeMap::new(),
+        hooks: BTreeMap::new(),
+        calibration: None,
+        rival: None,
+    };
+    settle(&mut snapshot, now);
+    if let Some(step) = step {
+        snapshot.workload = Some(workload("v2", new, now));
+        (0..4).for_each(|_| settle(&mut snapshot, now));
+        let release = snapshot.rollout.status.as_mut().and_then(|s| s.release.as_mut());
+        let release = release.expect("a new template starts a release");
+        release.step = step;
+        release.frozen_step = None;
+        (0..4).for_each(|_| settle(&mut snapshot, now));
+    }
+    snapshot
+}
+
+/// The status and the gate as the engine itself leaves them.
+fn settle(snapshot: &mut Snapshot, now: Timestamp) {
+    let made = plan(snapshot, now);
+    snapshot.rollout.status = Some(made.status);
+    let entry = made.actions.into_iter().find_map(|action| match action {
+        Action::Gate { entry, .. } => entry,
+        _ => None,
+    });
+    if let Some(entry) = entry {
+        let deployments = [("web".to_owned(), *entry)].into();
+        let account = Some(snapshot.account.clone());
+        let spec = GateSpec { account, deployments, ..GateSpec::default() };
+        snapshot.gate = Some(GateView { spec });
+    }
+}
+
+/// The Deployment with the template of `tag`; another than `v1` is held.
+fn workload(tag: &str, new: i32, now: Timestamp) -> DeploymentView {
+    let (old_template, new_template, shown) = (template("v1"), template("v2"), template(tag));
+    DeploymentView {
         name: "web".into(),
         uid: "6f2f4f0e-0000-4000-8000-000000000001".into(),
         resource_version: "1000".into(),
@@ -63,11 +108,11 @@ fn under_way(step: Option<i32>, new: i32, now: Timestamp) -> Snapshot {
         fields: KnobFields {
             progress_deadline_seconds: Some(600),
             type_: Some("RollingUpdate".into()),
-            paused: step.is_some(),
+            paused: tag != "v1",
             ..KnobFields::default()
         },
-        template: shown.clone(),
-        template_hash: template_hash(shown),
+        template_hash: template_hash(&shown),
+        template: shown,
         wanted: None,
         selector: BTreeMap::from([("app".into(), "web".into())]),
         replica_sets: vec![
@@ -76,31 +121,7 @@ fn under_way(step: Option<i32>, new: i32, now: Timestamp) -> Snapshot {
         ],
         deleting: false,
         owned: None,
-    };
-    let mut snapshot = Snapshot {
-        rollout: rollout(),
-        account: "sluice".into(),
-        workload: Some(workload),
-        gate: None,
-        proof: Proof::Held { at: now },
-        services: BTreeMap::new(),
-        endpoints: BTreeMap::new(),
-        routes: BTreeMap::new(),
-        runs: BTreeMap::new(),
-        templates: BTreeMap::new(),
-        rival: None,
-    };
-    // The status as the engine itself leaves it.
-    snapshot.rollout.status = Some(plan(&snapshot, now).status);
-    if let Some(step) = step {
-        let release = snapshot.rollout.status.as_mut().and_then(|s| s.release.as_mut());
-        let release = release.expect("a new template starts a release");
-        release.step = step;
-        release.stable = "v1".into();
-        release.frozen_step = None;
-        snapshot.rollout.status = Some(plan(&snapshot, now).status);
     }
-    snapshot
 }
 
 fn rollout() -> Rollout {
@@ -143,6 +164,7 @@ fn replica_set(hash: &str, template: &Value, size: i32, now: Timestamp) -> Repli
         pods: (0..size)
             .map(|i| PodView {
                 name: format!("web-{hash}-{i:05}"),
+                created: Some(now),
                 ready_since: Some(now),
                 problem: None,
             })

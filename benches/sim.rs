@@ -20,7 +20,8 @@ fn main() {
     let size = |name: &str, default: usize| {
         std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let (alone, rounds) = (size("ALONE", 10), size("ROUNDS", 1));
     let mut spans = Vec::new();
     for _ in 0..alone {
@@ -63,6 +64,7 @@ async fn releases(count: usize) -> (std::time::Duration, std::time::Duration) {
     }
     cluster.run_for(SignedDuration::from_secs(10)).await;
     let set_up = began.elapsed();
+    let before = cluster.server.resource_version();
     let began = Instant::now();
     let key = ResourceKey::new("apps", "v1", "deployments");
     let image = json!({"spec": {"template": template("web:v2")}});
@@ -76,6 +78,8 @@ async fn releases(count: usize) -> (std::time::Duration, std::time::Duration) {
     cluster.run_for(SignedDuration::from_mins(50) + SignedDuration::from_secs(1)).await;
     let run = began.elapsed();
     check(&cluster, count);
+    let writes = cluster.server.resource_version() - before;
+    println!("    {} stored changes a release", writes / count as u64);
     (set_up, run)
 }
 

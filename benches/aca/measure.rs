@@ -1,0 +1,106 @@
+//! Counting what a rule did in many runs, and how it is written.
+
+use sluice::stats::interval::wilson;
+
+use super::draw::Draw;
+use super::peers;
+use super::world::{PER_MINUTE, Scenario, Tick, run};
+
+/// What one rule did.
+#[derive(Default)]
+pub struct Measure {
+    pub runs: usize,
+    /// Minutes until the rule acted, in the runs in which it did.
+    minutes: Vec<f64>,
+    harm: f64,
+}
+
+impl Measure {
+    /// Takes a run in which the rule acted after so many ticks, or did not.
+    pub fn add(&mut self, tick: Option<usize>) {
+        self.runs += 1;
+        self.minutes.extend(tick.map(|t| t as f64 / PER_MINUTE as f64));
+    }
+
+    /// The same with the failed requests until then.
+    pub fn add_run(&mut self, tick: Option<usize>, ticks: &[Tick]) {
+        self.add(tick);
+        self.harm += ticks.iter().take(tick.unwrap_or(ticks.len())).map(|t| t.harm).sum::<f64>();
+    }
+
+    /// In how many of a hundred runs it acted.
+    pub fn percent(&self) -> f64 {
+        100.0 * self.minutes.len() as f64 / self.runs as f64
+    }
+
+    /// The 95 % interval of that.
+    pub fn interval(&self) -> (f64, f64) {
+        let (low, high) = wilson(self.minutes.len() as f64, self.runs as f64, 0.95);
+        (100.0 * low, 100.0 * high)
+    }
+
+    /// Minutes within which it acted in this share of all runs; infinite if in fewer.
+    pub fn quantile(&self, p: f64) -> f64 {
+        let mut sorted = self.minutes.clone();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (p * self.runs as f64).ceil() as usize;
+        sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::INFINITY)
+    }
+
+    /// Median of the minutes of those runs in which it acted.
+    pub fn median_acted(&self) -> f64 {
+        let mut sorted = self.minutes.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::INFINITY)
+    }
+
+    /// Failed requests per run until the rule acted.
+    pub fn mean_harm(&self) -> f64 {
+        self.harm / self.runs as f64
+    }
+
+    /// `0.27 [0.15, 0.49]`, with the median minutes when it acted often enough.
+    pub fn cell(&self) -> String {
+        let (low, high) = self.interval();
+        let rate = format!("{} [{}, {}]", short(self.percent()), short(low), short(high));
+        if self.percent() >= 5.0 { format!("{rate}; {:.2} min", self.median_acted()) } else { rate }
+    }
+}
+
+/// Two digits below ten, one above.
+pub fn short(percent: f64) -> String {
+    if percent < 9.95 { format!("{percent:.2}") } else { format!("{percent:.1}") }
+}
+
+/// A rule: at which tick it acts.
+pub type Rule<'a> = Box<dyn Fn(&[Tick]) -> Option<usize> + 'a>;
+
+/// Plays the scenario so many times and asks every rule.
+pub fn play(scenario: &Scenario, runs: usize, seed: u64, rules: &[Rule]) -> Vec<Measure> {
+    let mut measures: Vec<Measure> = rules.iter().map(|_| Measure::default()).collect();
+    for i in 0..runs {
+        let ticks = run(scenario, &mut Draw::new(seed, i as u64));
+        for (measure, rule) in measures.iter_mut().zip(rules) {
+            measure.add_run(rule(&ticks), &ticks);
+        }
+    }
+    measures
+}
+
+/// The rules of the peers, by name.
+pub fn peers() -> Vec<(&'static str, Rule<'static>)> {
+    let kayenta = |looks: &'static [usize]| -> Rule<'static> {
+        Box::new(move |ticks| peers::kayenta_at(&peers::minutes(ticks), looks, "increase"))
+    };
+    vec![
+        ("Flagger, 99 %, 1 min, 5 checks", Box::new(peers::flagger)),
+        ("Argo, 95 %, 5 min, limit 3", Box::new(peers::argo)),
+        ("1.5 times, 5 min, limit 0", Box::new(peers::one_and_a_half)),
+        ("Kayenta once, 60 min", kayenta(&peers::ONCE)),
+        ("Kayenta each 5 min", kayenta(&peers::EACH_FIVE)),
+        ("z peeked at each 15 s", Box::new(peers::peeked)),
+        ("Pocock, 12 looks", Box::new(peers::pocock)),
+        ("O'Brien-Fleming, 12 looks", Box::new(peers::obrien_fleming)),
+        ("mSPRT", Box::new(peers::msprt)),
+    ]
+}
