@@ -1,10 +1,11 @@
 //! The controller dies before and after each of its writes: the release ends in the same way.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use sluice::sim::apiserver::{Fault, RequestInfo};
+use sluice::sim::apiserver::{Call, Fault, PatchType, RequestInfo, Verb};
 use sluice::sim::cluster::{ACCOUNT, Cluster, USER};
 
 use crate::world::{
@@ -175,6 +176,70 @@ async fn a_rollback_survives_a_crash_at_each_of_its_writes() {
     let story =
         Story { routed: true, image: "web:never-ready", decision: "RolledBack", runs: "web:v1" };
     story.survives_every_crash().await;
+}
+
+/// Every write of a release with hooks, before and after: no decision reaches its hook twice, whatever is
+/// lost; what was lost waits for a person, and nothing else does.
+#[tokio::test]
+async fn a_crash_at_any_write_sends_no_decision_to_a_hook_twice() {
+    let writes = play_hooked(None).await.unwrap_or_else(|e| panic!("undisturbed: {e}"));
+    assert!(writes > 20, "only {writes} writes: the story does not happen");
+    let mut bad = Vec::new();
+    for write in 1..=writes {
+        for done in [false, true] {
+            if let Err(text) = play_hooked(Some(Death { write, done })).await {
+                bad.push(format!("dead at write {write}, done {done}: {text}"));
+            }
+        }
+    }
+    println!("{writes} writes, {} crashes, {} of them wrong", 2 * writes, bad.len());
+    assert!(bad.is_empty(), "{} of {} runs:\n{}", bad.len(), 2 * writes, bad.join("\n"));
+}
+
+/// A release with a hook at every moment; a person goes on where an answer was lost.
+async fn play_hooked(death: Option<Death>) -> Result<usize, String> {
+    let story = Story { routed: false, image: "web:v2", decision: "Promoted", runs: "web:v2" };
+    let watched = Watched::default();
+    let mut cluster = story.shape().cluster(1, "web:v1").await;
+    let before = Owned::of(&cluster.server);
+    let judge = watched.clone();
+    cluster.server.faults().set(Box::new(move |request| judge.judge(request, death)));
+    cluster.hooks.cut_by(watched.dead.clone());
+    let mut rollout = story.shape().rollout();
+    let hook = |name: &str, at: &str| json!({"name": name, "at": at, "url": "http://gate"});
+    rollout["spec"]["strategy"]["canary"]["hooks"] = json!([
+        hook("a", "BeforeRollout"),
+        hook("b", "BeforeStep"),
+        hook("c", "AfterStep"),
+        hook("d", "BeforePromotion"),
+        hook("e", "AfterRollout"),
+    ]);
+    cluster.server.create(USER, rollout).unwrap();
+    watched.advance(&mut cluster, 8).await;
+    set_image(&cluster.server, story.image);
+    let mut lost = 0;
+    for _ in 0..15 {
+        watched.advance(&mut cluster, 10).await;
+        let waits = get(&cluster.server, &rollouts(), WEB)["status"]["waitingFor"].to_string();
+        if waits.contains("the controller stopped before the answer came") {
+            lost += 1;
+            let body = json!({"status": {"request": {"verb": "Approve"}}});
+            let mut call = Call::new(USER, Verb::Patch(PatchType::Merge), &rollouts());
+            call = call.namespace("default").name(WEB).body(body);
+            call.subresource = Some("status".into());
+            cluster.server.call(call).unwrap();
+        }
+    }
+    story.check(&cluster, &before).map_err(|text| format!("{text}\n{}", cluster.transcript))?;
+    let mut calls = BTreeMap::new();
+    for call in cluster.hooks.heard() {
+        *calls.entry((call.id, call.name)).or_insert(0) += 1;
+    }
+    let twice: Vec<_> = calls.iter().filter(|(_, count)| **count > 1).collect();
+    if !twice.is_empty() || lost > 1 || (death.is_none() && (lost > 0 || calls.len() != 7)) {
+        return Err(format!("twice: {twice:?}, lost: {lost}, calls: {calls:?}"));
+    }
+    Ok(watched.writes.load(Ordering::Relaxed))
 }
 
 /// The check above can fail: what it reads is really there.

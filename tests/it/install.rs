@@ -14,12 +14,14 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// What an install makes, and what releases leave.
-static KINDS: [ResourceKey; 14] = [
+static KINDS: [ResourceKey; 16] = [
     ResourceKey::of("", "v1", "namespaces"),
     ResourceKey::of("", "v1", "services"),
     ResourceKey::of("", "v1", "serviceaccounts"),
     ResourceKey::of("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies"),
     ResourceKey::of("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings"),
+    ResourceKey::VALIDATING_POLICIES,
+    ResourceKey::VALIDATING_POLICY_BINDINGS,
     ResourceKey::of("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
     ResourceKey::of("apps", "v1", "deployments"),
     ResourceKey::of("coordination.k8s.io", "v1", "leases"),
@@ -90,6 +92,7 @@ fn uninstall_leaves_nothing_of_what_install_made_but_the_namespace() {
         "CustomResourceDefinition rollouts.sluice.dev",
         "Deployment sluice",
         "MutatingAdmissionPolicy sluice-deployment",
+        "ValidatingAdmissionPolicy sluice-lint-template",
     ] {
         assert!(made.contains(&expected.to_owned()), "{expected} is not among {made:?}");
     }

@@ -1,7 +1,7 @@
 //! The real kubectl against the in-memory API server, over HTTP.
 //!
-//! `kubectl` on PATH is used, and the binary that `KUBECTL_137` names. One that is missing is
-//! skipped with a line that says so; with `CI=true` that is a failure.
+//! `kubectl` on PATH is used, and the binaries that `KUBECTL_137` and `KUBECTL_132` name. One that is
+//! missing is skipped with a line that says so; with `CI=true` that is a failure.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -31,23 +31,26 @@ struct Cluster {
     _runtime: Runtime,
 }
 
-/// Every kubectl that this machine has, each with a cluster of its own.
-fn clusters() -> Vec<Cluster> {
+/// Every kubectl that this machine has.
+pub fn kubectls() -> Vec<String> {
     let newer = std::env::var("KUBECTL_137").unwrap_or_else(|_| "KUBECTL_137 is not set".into());
-    let found: Vec<String> = ["kubectl".to_owned(), newer]
-        .into_iter()
-        .filter(|program| {
-            let version = Command::new(program).args(["version", "--client"]).output();
-            let works = version.is_ok_and(|output| output.status.success());
-            if !works {
-                println!("SKIP: no kubectl at {program}");
-                let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-                assert!(!ci, "CI must have kubectl and KUBECTL_137");
-            }
-            works
-        })
-        .collect();
-    found.into_iter().map(Cluster::start).collect()
+    let older = std::env::var("KUBECTL_132").ok();
+    let works = |program: &String| {
+        let version = Command::new(program).args(["version", "--client"]).output();
+        let works = version.is_ok_and(|output| output.status.success());
+        if !works {
+            println!("SKIP: no kubectl at {program}");
+            let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+            assert!(!ci, "CI must have kubectl and KUBECTL_137");
+        }
+        works
+    };
+    ["kubectl".to_owned(), newer].into_iter().chain(older).filter(works).collect()
+}
+
+/// Every kubectl, each with a cluster of its own.
+fn clusters() -> Vec<Cluster> {
+    kubectls().into_iter().map(Cluster::start).collect()
 }
 
 impl Cluster {

@@ -7,23 +7,46 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod aca;
+mod admission;
+mod alertmanager;
+mod analyses;
+mod analyze;
+mod argo_shapes;
+mod backtest;
+mod badserver;
+mod bounded;
+mod calibration;
 mod chart;
 mod checkers;
+mod cli;
 mod controlplane;
 mod crash;
 mod crds;
 mod demo;
 mod fields;
+mod hooks;
 mod install;
 mod kubectl;
+mod kubectl_live;
+mod leader;
+mod monitoring;
+mod outages;
 mod prometheus;
 mod providers;
+mod proxy;
 mod readme;
 mod refusals;
+mod releases;
 mod scenarios;
 mod sigkill;
 mod simulation;
 mod stories;
+mod template_backtests;
+mod template_releases;
+mod templates;
 mod tidy;
 mod traefik;
+mod uninstall;
 mod world;
+mod writes;

@@ -31,9 +31,24 @@ fn the_manifests_of_the_readme_have_nothing_wrong() {
 }
 
 #[test]
-fn the_commands_of_the_readme_can_be_typed() {
+fn the_manifests_of_windows_and_hooks_have_nothing_wrong() {
+    let linter = Linter::default();
+    for name in ["docs/windows.md", "docs/hooks.md"] {
+        let manifests = blocks(&page(name), "yaml");
+        assert!(!manifests.is_empty(), "{name}");
+        for text in manifests {
+            let mut report = Report::default();
+            report.add(&linter, name, &text);
+            assert_eq!(report.outcome(), Outcome::Clean, "{}", report.to_text());
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_the_pages_can_be_typed() {
     let mut typed = 0;
-    for block in blocks(&page("README.md"), "sh") {
+    let pages = ["README.md", "docs/backtest.md"];
+    for block in pages.iter().flat_map(|name| blocks(&page(name), "sh")) {
         for line in block.lines() {
             let line = line.split(" #").next().unwrap_or_default().trim();
             let line = line.replace("cargo run --release -- ", "sluice ");
@@ -42,8 +57,8 @@ fn the_commands_of_the_readme_can_be_typed() {
             else {
                 continue;
             };
-            let words = std::iter::once("sluice").chain(rest.split(' '));
-            let parsed = Cli::try_parse_from(words);
+            let words = rest.split(' ').map(|word| word.trim_matches('\''));
+            let parsed = Cli::try_parse_from(std::iter::once("sluice").chain(words));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
             typed += 1;
         }

@@ -68,6 +68,7 @@ pub fn mistakes() -> Vec<Mistake> {
     all.extend(step_mistakes());
     all.extend(parts_of_steps());
     all.extend(templates());
+    all.extend(comparisons());
     all.extend(others());
     all
 }
@@ -321,10 +322,39 @@ fn templates() -> Vec<Mistake> {
             "spec",
             "an argument is declared twice; declare each argument once",
         ),
+    ]
+}
+
+fn comparisons() -> Vec<Mistake> {
+    let bad = |change, path, words| mistake("AnalysisTemplate", change, path, words);
+    vec![
         bad(
             metric(json!({"compare": {"gauge": "x", "histogram": "y"}, "successCondition": null})),
             "spec.metrics[0].compare",
-            "must have exactly one of ratio, count, histogram and gauge",
+            "must have exactly one of ratio, count, histogram, gauge and series",
+        ),
+        bad(
+            metric(json!({
+                "compare": {"gauge": "x", "arms": {"label": "version", "canary": "1", "stable": "1"}},
+                "successCondition": null,
+            })),
+            "spec.metrics[0].compare.arms",
+            "canary and stable have the same value; nothing tells the versions apart",
+        ),
+        bad(
+            metric(json!({"compare": {"series": "x"}, "successCondition": null})),
+            "spec.metrics[0].compare",
+            "series is for judge: {kayenta: {...}}, and that judge judges series",
+        ),
+        bad(
+            json!({"spec": {"kayenta": {"step": "30s"}}}),
+            "spec",
+            "kayenta says how a kayentaConfig is judged; write that too, or leave kayenta out",
+        ),
+        bad(
+            json!({"spec": {"kayentaConfig": {}, "kayenta": {"control": {"scope": "web"}}}}),
+            "spec.kayenta",
+            "control and experiment belong together; write both or none",
         ),
     ]
 }
@@ -344,7 +374,7 @@ fn others() -> Vec<Mistake> {
                 "basic": {"username": "u", "password": {"name": "s", "key": "k"}},
             }}}),
             "spec.auth",
-            "must have at most one of bearer, basic, oauth2 and sigv4",
+            "must have at most one of bearer, basic, oauth2, sigv4 and headers",
         ),
         mistake(
             "Gate",

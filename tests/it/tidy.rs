@@ -22,18 +22,17 @@ const LINES: &[&[&str]] = &[
 const ORDERED: usize = 2;
 
 /// Uses that break the table, with the reason: (room, used room, reason).
-const USES: &[(&str, &str, &str)] =
-    &[("apply", "observe", "one table of the kinds that are read and written")];
+const USES: &[(&str, &str, &str)] = &[
+    ("apply", "observe", "one table of the kinds that are read and written"),
+    ("hooks", "providers", "one way to read Secrets, to verify servers and to sign"),
+];
 
 /// Files that are longer than they should be: (file, reason).
 const LONG_FILES: &[(&str, &str)] = &[];
 
 /// Functions that are longer than they should be: (file, function, reason).
-const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
-    ("src/apply/actions.rs", "one", "one arm for each action"),
-    ("src/observe/world.rs", "drop_object", "one arm for each kind"),
-    ("src/cli/show.rs", "page", "the page from top to bottom"),
-];
+const LONG_FUNCTIONS: &[(&str, &str, &str)] =
+    &[("src/apply/actions.rs", "one", "one arm for each action")];
 
 const FILE: usize = 600;
 const TEST_FILE: usize = 900;

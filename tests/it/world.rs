@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sluice::sim::apiserver::{ApiServer, ResourceKey};
 use sluice::sim::cluster::{Cluster, Options, USER};
 use sluice::sim::kubelet::Behaviours;
+use sluice::sim::live::{self, Live};
 use sluice::sim::plugins::plugins;
 use sluice::sim::pods;
 
@@ -149,7 +150,7 @@ pub fn image_of(deployment: &Value) -> String {
 }
 
 /// An object without what no user wrote.
-fn written(mut object: Value) -> Value {
+pub fn written(mut object: Value) -> Value {
     let Some(all) = object.as_object_mut() else { return object };
     all.remove("status");
     if let Some(meta) = all.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -217,6 +218,9 @@ pub fn left_over(server: &ApiServer) -> Option<String> {
         if !entry["release"].is_null() || !entry["originals"].is_null() {
             return Some(format!("the Gate's entry {entry}"));
         }
+        if !gate["spec"]["letGo"][WEB].is_null() {
+            return Some(format!("the Gate's note {}", gate["spec"]["letGo"]));
+        }
     }
     let rollout = get(server, &rollouts(), WEB);
     let finalizers = &rollout["metadata"]["finalizers"];
@@ -245,6 +249,27 @@ pub fn pods_by_image(server: &ApiServer) -> std::collections::BTreeMap<String, (
 }
 
 pub fn is_ready(pod: &Value) -> bool {
+    ready_since(pod).is_some()
+}
+
+/// Since when a pod is ready; nothing while it is not.
+pub fn ready_since(pod: &Value) -> Option<Timestamp> {
     let conditions = pod["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    let mut all = conditions.into_iter().flatten();
+    let ready = all.find(|c| c["type"] == "Ready" && c["status"] == "True")?;
+    let since = ready["lastTransitionTime"].as_str().and_then(|at| at.parse().ok());
+    Some(since.unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// A cluster in memory, served over HTTP, with nothing in it and no controller.
+pub(crate) async fn empty_cluster() -> Live {
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let options = live::Options {
+        seed: 1,
+        nodes: 2,
+        kubelet: Behaviours::default(),
+        answers: pods::Behaviours::default(),
+        scrape_every: seconds(60),
+    };
+    Live::without_controller(options).await.unwrap()
 }

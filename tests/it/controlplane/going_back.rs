@@ -1,6 +1,6 @@
 //! Going back inside a release, on the ReplicaSets.
 
-use super::trace::{Write, held, leaving, moving, on_the_real_one, resting, scale};
+use super::trace::{Write, held, leaving, moving, on_the_real_one, replicas, resting, scale};
 use serde_json::json;
 
 /// `new` of ten under the knob.
@@ -126,4 +126,27 @@ async fn the_last_new_pod_goes_without_a_loss_when_one_more_may_surge() {
         let least = usize::try_from(n).expect("few pods");
         assert!(trace.steps[2..].iter().all(|step| step.least_ready >= least));
     }
+}
+
+/// All ten are new and at rest, the Deployment is scaled to eight, and the first old pod comes back.
+fn back_from_all(first: Write) -> Vec<Write> {
+    let all = [held("v2"), moving(0, 10), resting(), replicas(8), leaving(), moving(0, 7)];
+    all.into_iter().chain([first, scale("v2", 7)]).collect()
+}
+
+#[tokio::test]
+async fn an_old_set_that_had_no_pods_in_a_scale_event_loses_its_new_pod_at_once() {
+    let steps = back_from_all(scale("v1", 1));
+    let Some(trace) = on_the_real_one("back-stale", 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[3..6], [(8, 0); 3]);
+    assert_eq!(trace.path(6), [(8, 1), (7, 1)], "a new pod goes before the old one is ready");
+    assert_eq!(trace.steps[6].least_ready, 7);
+}
+
+#[tokio::test]
+async fn with_the_deployments_replicas_noted_on_it_nothing_is_lost() {
+    let steps = back_from_all(Write::Sized("v1".to_owned(), 1, 8));
+    let Some(trace) = on_the_real_one("back-sized", 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[5..], [(8, 0), (8, 1), (7, 1)]);
+    assert!(trace.steps[6..].iter().all(|step| step.least_ready == 8));
 }

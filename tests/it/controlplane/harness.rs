@@ -81,6 +81,11 @@ pub fn shared() -> Option<&'static ControlPlane> {
         .as_ref()
 }
 
+/// One that a test has to itself, because it takes Sluice away.
+pub fn own() -> Option<ControlPlane> {
+    std::thread::spawn(start).join().expect("the control plane starts")
+}
+
 fn start() -> Option<ControlPlane> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let build = Command::new(root.join("tests/controlplane/build"))
@@ -225,6 +230,7 @@ pub async fn furnish(client: &Client) {
     })
     .await;
     install(client, documents(&root.join("charts/sluice/policies"))).await;
+    install(client, documents(&root.join("charts/sluice/lint"))).await;
 }
 
 async fn install(client: &Client, objects: Vec<Value>) {

@@ -12,7 +12,7 @@ use sluice::sim::apiserver::{ApiServer, Call, Change, ChangeKind, PatchType, Res
 use sluice::sim::controllers::Controllers;
 
 use super::stage::manifest;
-use super::trace::{Rest, Step, Trace, Write};
+use super::trace::{Rest, Step, Trace, Write, sized};
 
 const NAMESPACE: &str = "default";
 
@@ -43,6 +43,10 @@ impl Memory {
             Write::Scale(tag, replicas) => {
                 let body = json!({"spec": {"replicas": replicas}});
                 (ResourceKey::REPLICASETS, name(&self.set(tag)), body, true)
+            }
+            Write::Sized(tag, size, desired) => {
+                let body = sized(*size, *desired);
+                (ResourceKey::REPLICASETS, name(&self.set(tag)), body, false)
             }
             Write::Set(tag, spec) => {
                 (ResourceKey::REPLICASETS, name(&self.set(tag)), json!({"spec": spec}), false)
@@ -219,6 +223,8 @@ fn replay(record: &Trace) -> Trace {
     memory.observe();
     let mut steps = Vec::new();
     for Step { write, .. } in &record.steps {
+        // Creation times are whole seconds, and the native controller goes by them.
+        memory.clock.advance(SignedDuration::from_secs(1));
         memory.write(write);
         memory.settle(&record.broken);
         let (sizes, least_ready) = memory.observe();

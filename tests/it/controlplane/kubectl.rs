@@ -23,7 +23,7 @@ async fn kubectl(stage: &Stage, line: &str) -> Said {
     Said(output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-fn has_kubectl() -> bool {
+pub(super) fn has_kubectl() -> bool {
     let has = Command::new("kubectl").args(["version", "--client"]).output().is_ok();
     if !has {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "kubectl is missing");

@@ -5,11 +5,13 @@
 //! [`stage`] is one namespace with pods that become ready one by one. The scenarios take nothing but
 //! `kube::Client`s, so that the same ones run on the in-memory server.
 
+mod admission;
 mod approval;
 mod conformance;
 mod going_back;
 pub(crate) mod harness;
 mod in_memory;
+mod job;
 mod knob;
 mod kubectl;
 mod kubelet;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
-use sluice::api::{KnobFields, Rollout, RolloutStatus};
+use sluice::api::{GATE_NAME, GateEntry, KnobFields, Rollout, RolloutStatus};
 use sluice::apply::{Operator, Target, run};
 use sluice::observe::{Kind, World};
 use sluice::rollout::{Action, Plan, Urgency};
@@ -19,6 +19,7 @@ on_both_servers!(
     it_gets_to_every_size_within_the_users_budget,
     it_goes_back_from_the_knob_and_from_the_rest,
     it_goes_back_to_none,
+    an_entry_that_another_rollout_has_written_stays,
 );
 
 /// More decisions than any movement here needs.
@@ -45,29 +46,35 @@ fn user() -> KnobFields {
 }
 
 async fn carry_out(stage: &Stage, view: &DeploymentView, write: sluice::workload::Write) {
+    let action = Action::Workload {
+        uid: view.uid.clone(),
+        resource_version: view.resource_version.clone(),
+        name: view.name.clone(),
+        write,
+    };
+    act(stage, "web", action).await;
+}
+
+/// Carries out one action for a Rollout of this name.
+async fn act(stage: &Stage, name: &str, action: Action) {
     let rollout: Rollout = serde_json::from_value(json!({"apiVersion": "sluice.dev/v1beta1",
-        "kind": "Rollout", "metadata": {"name": "web", "namespace": stage.namespace},
+        "kind": "Rollout", "metadata": {"name": name, "namespace": stage.namespace},
         "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
             "strategy": {"canary": {"steps": []}}}}))
     .expect("a Rollout");
     let now: Timestamp = "2026-06-01T12:00:00Z".parse().expect("a time");
     let target = Target { rollout: &rollout, account: "sluice", instance: "it", now };
-    let action = Action::Workload {
-        uid: view.uid.clone(),
-        resource_version: view.resource_version.clone(),
-        name: view.name.clone(),
-        write: write.clone(),
-    };
     let plan = Plan {
         status: RolloutStatus::default(),
         urgency: Urgency::None,
-        actions: vec![action],
+        actions: vec![action.clone()],
+        calls: Vec::new(),
         wake: None,
         waiting: None,
     };
     run(&stage.client(Who::Sluice), &Operator::acting(), &target, &plan, |_| ())
         .await
-        .unwrap_or_else(|error| panic!("{write:?}: {error}"));
+        .unwrap_or_else(|error| panic!("{action:?}: {error}"));
 }
 
 /// Moves to `new` pods of the new version and returns the fewest that were ready meanwhile.
@@ -141,4 +148,23 @@ async fn it_goes_back_to_none(place: Place) {
     let least = move_to_size(&stage, 0, &stable).await;
     assert_eq!(least, 9, "the last one goes before its successor is ready");
     move_to_size(&stage, 3, &stable).await;
+}
+
+async fn an_entry_that_another_rollout_has_written_stays(place: Place) {
+    let Some(stage) = place.stage("entry-of-another").await else { return };
+    let entry = |rollout: &str| {
+        let entry = GateEntry { rollout: Some(rollout.to_owned()), ..GateEntry::default() };
+        Action::Gate { workload: "other".to_owned(), entry: Some(Box::new(entry)) }
+    };
+    let gone = || Action::Gate { workload: "other".to_owned(), entry: None };
+    let holder = async || {
+        let gate = stage.gates().get(GATE_NAME).await.expect("the Gate");
+        gate.spec.deployments.get("other").and_then(|entry| entry.rollout.clone())
+    };
+    act(&stage, "second", entry("second")).await;
+    act(&stage, "first", gone()).await;
+    assert_eq!(holder().await.as_deref(), Some("second"), "it was written in between");
+    act(&stage, "second", gone()).await;
+    assert_eq!(holder().await, None);
+    act(&stage, "second", gone()).await;
 }

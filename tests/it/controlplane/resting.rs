@@ -1,6 +1,8 @@
 //! The rest: paused, nothing moves, scaling keeps the share; and the way out of it.
 
-use super::trace::{held, leaving, moving, on_the_real_one, replicas, resting, users};
+use serde_json::json;
+
+use super::trace::{Write, held, leaving, moving, on_the_real_one, replicas, resting, users};
 
 #[tokio::test]
 async fn scaling_at_rest_keeps_the_share() {
@@ -103,4 +105,21 @@ async fn scaled_to_one_new_pod_a_rollback_brings_the_old_back() {
     let Some(trace) = on_the_real_one("rest-one-rollback", 10, &[], steps).await else { return };
     assert_eq!(trace.pairs()[3..], [(1, 0), (1, 0), (0, 1), (0, 10)]);
     assert_eq!(trace.steps[5].least_ready, 1, "surge first");
+}
+
+#[tokio::test]
+async fn scaled_to_one_new_pod_under_the_knob_everything_comes_back_new_too() {
+    let mut steps = vec![held("v2"), moving(0, "60%")];
+    steps.extend([1, 10].map(replicas));
+    let Some(trace) = on_the_real_one("knob-one", 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[1..], [(6, 4), (1, 0), (10, 0)]);
+}
+
+#[tokio::test]
+async fn an_old_pod_beside_the_only_new_one_is_taken_away_at_once() {
+    let surge = Write::Spec(json!({"strategy": {"rollingUpdate": {"maxSurge": 1}}}));
+    let mut steps = vec![held("v2"), moving(0, 5), resting(), replicas(1), surge];
+    steps.extend([Write::Sized("v1".to_owned(), 1, 1), replicas(10)]);
+    let Some(trace) = on_the_real_one("rest-one-more", 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[3..], [(1, 0), (1, 0), (1, 0), (10, 0)]);
 }

@@ -264,10 +264,10 @@ impl Stage {
             .expect("the scale is taken");
     }
 
-    /// A merge patch of a ReplicaSet's spec.
-    pub async fn patch_set(&self, tag: &str, spec: Value) {
+    /// A merge patch of a ReplicaSet.
+    pub async fn patch_set(&self, tag: &str, body: Value) {
         let name = self.set(tag).await.name_any();
-        let patch = Patch::Merge(json!({"spec": spec}));
+        let patch = Patch::Merge(body);
         self.replica_sets()
             .patch(&name, &PatchParams::default(), &patch)
             .await

@@ -54,3 +54,34 @@ async fn the_mark_goes_when_the_second_version_is_wanted_again() {
     assert_eq!(trace.steps[6].rest.available["v2"], 0, "still marked");
     assert_eq!(trace.steps[7].rest.available["v2"], 2, "the new one takes the Deployment's value");
 }
+
+/// Three pods of each of two versions and a broken one of the third, then back to the first, with not one
+/// pod to spare.
+fn back_with_a_broken_third(before: Option<Write>) -> Vec<Write> {
+    let Write::Spec(mut stable) = held("v1") else { unreachable!("held writes a spec") };
+    stable["minReadySeconds"] = json!(0);
+    let strategy = json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+    let open = Write::Spec(json!({"paused": false, "strategy": strategy}));
+    let third = [held("v2"), moving(0, 3), resting(), held("v3"), marked("v2"), moving(1, 0)];
+    third.into_iter().chain([Write::Spec(stable)]).chain(before).chain([open]).collect()
+}
+
+#[tokio::test]
+async fn on_the_way_back_a_marked_pod_goes_where_a_broken_one_should() {
+    let steps = back_with_a_broken_third(None);
+    let Some(trace) = on_the_real_one("third-back", 6, &["v3"], steps).await else { return };
+    assert_eq!(trace.triples()[5..7], [(1, 3, 3); 2]);
+    assert_eq!(trace.steps[7].least_ready, 5);
+}
+
+#[tokio::test]
+async fn on_the_way_back_nothing_is_lost_once_the_mark_is_gone() {
+    let unmarked = Write::Set("v2".to_owned(), json!({"minReadySeconds": 0}));
+    let steps = back_with_a_broken_third(Some(unmarked));
+    let Some(trace) = on_the_real_one("third-back-unmarked", 6, &["v3"], steps).await else {
+        return;
+    };
+    assert_eq!(trace.triples()[6..8], [(1, 3, 3); 2]);
+    assert_eq!(trace.steps[8].least_ready, 6);
+    assert_eq!(trace.triples()[8], (0, 0, 6));
+}

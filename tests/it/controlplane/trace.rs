@@ -21,6 +21,9 @@ pub enum Write {
     Spec(Value),
     /// A ReplicaSet's `/scale`, by the tag of its image.
     Scale(String, i32),
+    /// A ReplicaSet's size in one patch with the Deployment's replicas, which are noted on it as the
+    /// native controller notes them.
+    Sized(String, i32, i32),
     /// A merge patch of a ReplicaSet's spec, by the tag of its image.
     Set(String, Value),
     /// A pod of this tag stops being ready.
@@ -130,7 +133,10 @@ pub async fn play(stage: &Stage, given: Value, broken: &[&str], writes: Vec<Writ
         match write.clone() {
             Write::Spec(spec) => drop(stage.spec(Who::Sluice, spec).await),
             Write::Scale(tag, replicas) => stage.scale_set(&tag, replicas).await,
-            Write::Set(tag, spec) => stage.patch_set(&tag, spec).await,
+            Write::Sized(tag, size, desired) => {
+                stage.patch_set(&tag, sized(size, desired)).await;
+            }
+            Write::Set(tag, spec) => stage.patch_set(&tag, json!({"spec": spec})).await,
             Write::Unready(tag) => stage.unready(&tag).await,
         }
         let sizes = stage.settle_but(|tag| broken.iter().any(|one| one == tag)).await;
@@ -192,6 +198,17 @@ pub fn users(paused: bool, surge: impl Into<Value>) -> Write {
 /// A ReplicaSet whose pods never count as available. It stays so while it is not the new one.
 pub fn marked(tag: &str) -> Write {
     Write::Set(tag.to_owned(), json!({"minReadySeconds": NEVER_AVAILABLE}))
+}
+
+/// The body of [`Write::Sized`], without a surge.
+pub fn sized(size: i32, desired: i32) -> Value {
+    json!({
+        "metadata": {"annotations": {
+            "deployment.kubernetes.io/desired-replicas": desired.to_string(),
+            "deployment.kubernetes.io/max-replicas": desired.to_string(),
+        }},
+        "spec": {"replicas": size},
+    })
 }
 
 /// The Deployment's replicas.
