@@ -16,7 +16,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, Wat
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use sluice::api::{FIELD_MANAGER, GATE_NAME, Gate};
-use sluice::clock::SystemClock;
+use sluice::clock::{Clock, SystemClock};
 use sluice::sim::controllers::Controllers;
 use sluice::sim::plugins;
 
@@ -324,6 +324,17 @@ impl Stage {
         let mut ready = self.ready.lock().expect("no one panics with the count");
         let now = ready.names.len();
         std::mem::replace(&mut ready.least, now)
+    }
+
+    /// Waits until a new ReplicaSet is younger than all that are there. Creation times have whole seconds,
+    /// and the Deployment controller takes those of one second by name, which is by hash, not by age.
+    pub async fn older_sets_are_older(&self) {
+        let sets = self.replica_sets().list(&ListParams::default()).await.expect("a list");
+        let created = sets.items.iter().filter_map(ResourceExt::creation_timestamp);
+        let Some(last) = created.map(|time| time.0).max() else { return };
+        let younger = last + Duration::from_secs(1);
+        let left = younger.duration_since(SystemClock.now());
+        tokio::time::sleep(left.try_into().unwrap_or_default()).await;
     }
 
     /// Pods become ready, one at a time where that matters, until all are and nothing moves any more.

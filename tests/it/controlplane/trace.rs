@@ -131,7 +131,12 @@ pub async fn play(stage: &Stage, given: Value, broken: &[&str], writes: Vec<Writ
     let mut steps = Vec::new();
     for write in writes {
         match write.clone() {
-            Write::Spec(spec) => drop(stage.spec(Who::Sluice, spec).await),
+            Write::Spec(spec) => {
+                if spec.get("template").is_some() {
+                    stage.older_sets_are_older().await;
+                }
+                drop(stage.spec(Who::Sluice, spec).await);
+            }
             Write::Scale(tag, replicas) => stage.scale_set(&tag, replicas).await,
             Write::Sized(tag, size, desired) => {
                 stage.patch_set(&tag, sized(size, desired)).await;
