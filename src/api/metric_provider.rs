@@ -220,7 +220,8 @@ pub struct ProviderTls {
     /// Its key, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<SecretKeyRef>,
-    /// The name that the server's certificate must carry.
+    /// The name that the server is asked for (SNI) and that its certificate must carry, where it is not
+    /// the address's: the connection and the `Host` header stay the address's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub server_name: Option<String>,

@@ -8,7 +8,7 @@ use reqwest::{Client, Url};
 use super::ProviderError;
 use super::aws::AwsRole;
 use super::oauth2::OAuth2Client;
-use super::tls::Tls;
+use super::tls::{Named, Tls};
 use crate::analysis::{Login, Source};
 use crate::api::DurationSpec;
 use crate::api::common::SecretKeyRef;
@@ -48,6 +48,8 @@ pub struct Server {
     pub per_second: u32,
     /// The client, where the certificates are not everybody's.
     pub(super) client: Option<Client>,
+    /// The client for the server alone, where its certificate carries another name.
+    pub(super) named: Option<Named>,
 }
 
 /// Credentials. They are never printed.
@@ -109,6 +111,7 @@ impl Server {
             concurrent,
             per_second,
             client: None,
+            named: None,
         })
     }
 
@@ -130,9 +133,11 @@ impl Server {
             }
         }
         if let Some(tls) = &spec.tls {
+            let name = tls.server_name.as_deref();
             let tls = read_tls(tls, &secret)?;
             server.insecure = tls.insecure;
             server.client = if tls.is_plain() { None } else { Some(tls.client()?) };
+            server.named = name.map(|name| Named::new(&tls, name, &server.address)).transpose()?;
         }
         if let Some(timeout) = &spec.timeout {
             server.timeout = span(timeout)?;
@@ -257,11 +262,7 @@ fn read_tls(
     tls: &ProviderTls,
     secret: &impl Fn(&SecretKeyRef) -> Result<String, ProviderError>,
 ) -> Result<Tls, ProviderError> {
-    let ProviderTls { ca, cert, key, server_name, insecure_skip_verify } = tls;
-    if server_name.is_some() {
-        let message = "spec.tls.serverName is not supported yet: write that name in the address";
-        return Err(ProviderError::Misconfigured(message.to_owned()));
-    }
+    let ProviderTls { ca, cert, key, server_name: _, insecure_skip_verify } = tls;
     let identity = match (cert, key) {
         (Some(cert), Some(key)) => Some(format!("{}\n{}\n", secret(cert)?, secret(key)?)),
         _ => None,

@@ -48,10 +48,7 @@ pub(super) fn sign(
 ) -> Vec<(&'static str, String)> {
     let at = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
     let day = at.get(..8).unwrap_or_default();
-    let host = match (request.url.host_str().unwrap_or_default(), request.url.port()) {
-        (host, Some(port)) => format!("{host}:{port}"),
-        (host, None) => host.to_owned(),
-    };
+    let host = host(request.url);
     let mut headers: Vec<(&str, &str)> = request.headers.to_vec();
     headers.extend([("host", host.as_str()), ("x-amz-date", at.as_str())]);
     if let Some(token) = &key.token {
@@ -87,6 +84,14 @@ pub(super) fn sign(
     ];
     added.extend(key.token.clone().map(|token| ("x-amz-security-token", token)));
     added
+}
+
+/// The `Host` header of a request: with the port, unless it is the scheme's own.
+pub(super) fn host(url: &Url) -> String {
+    match (url.host_str().unwrap_or_default(), url.port()) {
+        (host, Some(port)) => format!("{host}:{port}"),
+        (host, None) => host.to_owned(),
+    }
 }
 
 /// HMAC with SHA-256, RFC 2104.

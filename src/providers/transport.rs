@@ -110,7 +110,11 @@ impl Link<'_> {
             request.headers_mut().insert(name, value);
         }
         self.authorize(&mut request).await?;
-        let response = self.client.execute(request).await.map_err(failed)?;
+        let response = match &server.named {
+            Some(named) => named.execute(request).await,
+            None => self.client.execute(request).await,
+        };
+        let response = response.map_err(failed)?;
         let status = response.status();
         let retry_after = retry_after(&response);
         let location = response.headers().get("location");
@@ -209,6 +213,8 @@ pub(super) fn of_transport(error: reqwest::Error, server: &Server) -> ProviderEr
     }
     let remedy = if why.contains("dns error") {
         ": the name is not known here: correct the address"
+    } else if why.contains("not valid for name") {
+        ": TLS failed: write a name that the certificate carries as tls.serverName of a MetricProvider"
     } else if why.contains("certificate") || why.contains("CertificateRequired") {
         ": TLS failed: name a MetricProvider with tls.ca, tls.cert and tls.key"
     } else {

@@ -1,6 +1,8 @@
 //! Fields of templates, runs and metric servers whose engine does not exist yet, and which nothing
 //! else refuses. A Rollout's are refused by [`super::Plan::parse`].
 
+use std::net::IpAddr;
+
 use super::calibration;
 use super::error::{Errors, SpecError};
 use crate::api::metric_provider::{MetricProviderSpec, ProviderType};
@@ -60,7 +62,7 @@ pub fn as_template(spec: &AnalysisRunSpec) -> AnalysisTemplateSpec {
     }
 }
 
-/// What a metric server asks for that is not done yet.
+/// What a metric server asks for that is not done yet, or cannot be.
 #[must_use]
 pub fn provider(spec: &MetricProviderSpec) -> Vec<SpecError> {
     let mut errors = Errors::default();
@@ -80,8 +82,13 @@ pub fn provider(spec: &MetricProviderSpec) -> Vec<SpecError> {
         }
     }
     if let Some(name) = spec.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) {
-        let remedy = "write that name in the address";
-        errors.unsupported("spec.tls.serverName", name, remedy);
+        let mut invalid = |remedy| errors.invalid("spec.tls.serverName", name, remedy);
+        let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
+        if name.is_empty() || name.contains(odd) || name.parse::<IpAddr>().is_ok() {
+            invalid("write a DNS name of the server's certificate, without a port");
+        } else if !spec.address.starts_with("https://") {
+            invalid("there is no TLS at such an address: write an https address or leave it out");
+        }
     }
     errors.into_inner()
 }

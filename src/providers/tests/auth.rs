@@ -286,19 +286,30 @@ async fn a_template_cannot_change_the_tenant_or_the_language_of_a_provider() {
 
 /// One answer for each connection, over TLS, for clients whose certificate the CA signed.
 fn tls_server() -> u16 {
-    let certs = |pem: &str| -> Vec<CertificateDer<'static>> {
-        CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
-    };
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certs(include_str!("tls/ca.pem")).remove(0)).unwrap();
     let clients = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let config = rustls::ServerConfig::builder().with_client_cert_verifier(clients);
+    tls_at("127.0.0.1", config, Arc::default())
+}
+
+fn certs(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
+}
+
+/// What a TLS server saw: the name that it was asked for, and the request.
+type Seen = Arc<Mutex<Vec<(Option<String>, String)>>>;
+
+/// The certificate is of `localhost` and 127.0.0.1, wherever it listens.
+fn tls_at(
+    host: &str,
+    config: rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>,
+    seen: Seen,
+) -> u16 {
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
-    let config = rustls::ServerConfig::builder()
-        .with_client_cert_verifier(clients)
-        .with_single_cert(certs(include_str!("tls/server.pem")), key)
-        .unwrap();
+    let config = config.with_single_cert(certs(include_str!("tls/server.pem")), key).unwrap();
     let config = Arc::new(config);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = std::net::TcpListener::bind((host, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -306,7 +317,11 @@ fn tls_server() -> u16 {
             let mut session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut tls = rustls::Stream::new(&mut session, &mut stream);
             let mut buffer = [0_u8; 4096];
-            if tls.read(&mut buffer).is_ok_and(|read| read > 0) {
+            let read = tls.read(&mut buffer).unwrap_or(0);
+            if read > 0 {
+                let head = String::from_utf8_lossy(&buffer[..read]).to_lowercase();
+                let name = tls.conn.server_name().map(str::to_owned);
+                seen.lock().unwrap().push((name, head));
                 let body =
                     r#"{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}"#;
                 let length = body.len();
@@ -369,6 +384,55 @@ async fn the_authority_and_our_own_certificate_come_from_secrets() {
     }
     let error = refusal(&pool, "no-ca", false).await;
     assert!(error.contains("TLS failed: name a MetricProvider with tls.ca"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_carries_another_name_is_asked_for_that_name() {
+    let secrets = Secrets::default();
+    let ca = ("ca.crt", include_str!("tls/ca.pem"));
+    secrets.put("shop", "tls", &[ca, ("id", "AKID"), ("key", "secret")]);
+    let pool = secrets.pool();
+    let seen = Seen::default();
+    // The certificate says localhost and 127.0.0.1, and not where the server is.
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let host = format!("127.0.0.2:{}", tls_at("127.0.0.2", config, Arc::clone(&seen)));
+    let learn = |name: &str, address: &str, server_name: Value, auth: Value| {
+        let tls = json!({"ca": key("tls", "ca.crt"), "serverName": server_name});
+        let spec = spec(json!({"address": address, "tls": tls, "auth": auth}));
+        pool.learn(&id(Some("shop"), name), Some(&spec));
+    };
+    let address = format!("https://{host}");
+    let sigv4 = json!({"sigv4": {"region": "eu-west-1",
+        "accessKeyId": key("tls", "id"), "secretAccessKey": key("tls", "key")}});
+    learn("named", &address, json!("localhost"), Value::Null);
+    learn("signed", &address, json!("localhost"), sigv4);
+    for name in ["named", "signed"] {
+        assert_eq!(pool.query(&to(name, false)).await.unwrap().sample, Sample::Value(7.0));
+        let (asked, head) = seen.lock().unwrap().pop().unwrap();
+        assert_eq!(asked.as_deref(), Some("localhost"));
+        assert!(head.contains(&format!("\r\nhost: {host}\r\n")), "{head}");
+    }
+    learn("unnamed", &address, Value::Null, Value::Null);
+    learn("other", &address, json!("prometheus.example"), Value::Null);
+    for (name, wanted) in [("unnamed", "127.0.0.2"), ("other", "prometheus.example")] {
+        let error = refusal(&pool, name, false).await;
+        for words in [
+            format!("not valid for name \"{wanted}\""),
+            "TLS failed: write a name that the certificate carries as tls.serverName".to_owned(),
+        ] {
+            assert!(error.contains(&words), "{name}: {error}");
+        }
+    }
+    assert!(seen.lock().unwrap().is_empty(), "a request was sent to a server that is another one");
+    for (address, name, words) in [
+        (address.as_str(), "127.0.0.1", "write a DNS name of the server's certificate"),
+        (address.as_str(), "a b", "write a DNS name of the server's certificate"),
+        ("http://127.0.0.2", "localhost", "there is no TLS at an http address"),
+    ] {
+        learn("wrong", address, json!(name), Value::Null);
+        let error = refusal(&pool, "wrong", false).await;
+        assert!(error.contains("tls.serverName") && error.contains(words), "{name}: {error}");
+    }
 }
 
 #[tokio::test]

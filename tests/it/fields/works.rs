@@ -457,6 +457,11 @@ pub(super) const WORKS: &[(&str, &str, &str)] = &[
     ),
     (
         "MetricProvider",
+        "spec.tls.serverName",
+        "src/providers/tests/auth.rs::a_server_whose_certificate_carries_another_name_is_asked_for_that_name",
+    ),
+    (
+        "MetricProvider",
         "spec.limits.*",
         "src/providers/tests/prometheus.rs::an_answer_larger_than_the_bound_is_not_read",
     ),
