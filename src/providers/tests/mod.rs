@@ -2,6 +2,7 @@
 
 mod asked;
 mod auth;
+mod aws;
 mod cluster;
 mod pool;
 mod prometheus;
