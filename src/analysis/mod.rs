@@ -45,4 +45,4 @@ pub use run::{
 };
 pub use sample::{ErrorKind, Line, Outcome, QueryError, Sample};
 pub use source::{Ask, Login, NamedProvider, Range, Source};
-pub use verdict::{Verdict, is_endless, verdict};
+pub use verdict::{Verdict, blind, is_endless, verdict};

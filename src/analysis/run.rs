@@ -460,7 +460,7 @@ fn assess_run(
     let open = |result: &&MetricResult| !result.phase.is_some_and(completed) && !result.dry_run;
     let minutes = status.metric_results.iter().filter(open).map(|result| result.estimated_minutes);
     status.estimated_minutes = minutes.flatten().max();
-    status.missing = lacking.map(|what| format!("waiting for a Secret: {what}"));
+    status.missing = lacking.map(|what| format!("{}{what}", verdict::NO_SECRET));
     status.missing = status.missing.take().or_else(|| missing(metrics, &status));
     let End { phase, message } = match (running, late) {
         (true, false) => End { phase: AnalysisPhase::Running, message: status.missing.clone() },

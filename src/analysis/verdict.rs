@@ -11,6 +11,9 @@ use super::metric::{self, Checked, CheckedMetric, Rule};
 use crate::api::analysis::OnError;
 use crate::api::{self, AnalysisPhase, AnalysisRun, AnalysisRunStatus, MetricResult};
 
+/// How the words of a run begin that waits for a Secret of an argument.
+pub(super) const NO_SECRET: &str = "waiting for a Secret: ";
+
 /// The answer of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -109,6 +112,20 @@ pub(super) fn of_status(
             Some(reason) => Verdict::Inconclusive { reason },
         },
     }
+}
+
+/// What a run waits for that gets no data, of a metric that is waited for. `None`: it sees, or it is over.
+#[must_use]
+pub fn blind(run: &AnalysisRun) -> Option<&str> {
+    let status = run.status.as_ref().filter(|status| !status.phase.is_some_and(completed))?;
+    let missing = status.missing.as_deref()?;
+    let checked = metric::check_shape(&run.spec).ok()?;
+    let no_data = |metric: &CheckedMetric| {
+        let result = result_of(status, metric).filter(|result| result.consecutive_error > 0);
+        !metric.advisory && result.is_some_and(|result| !result.phase.is_some_and(completed))
+    };
+    let blind = missing.starts_with(NO_SECRET) || checked.metrics.iter().any(no_data);
+    blind.then_some(missing)
 }
 
 /// Since when a run waits: for data, else since its start.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::types::{Action, Who};
 use super::{Draft, back, lines, machine, status, steps};
-use crate::analysis::{NamedTemplate, ReleaseContext, Verdict, build_run, flatten, verdict};
+use crate::analysis::{self, NamedTemplate, ReleaseContext, Verdict, build_run, flatten, verdict};
 use crate::api::AnalysisRun;
 use crate::api::analysis_run::{RunRelease, TtlStrategy};
 use crate::api::rollout::OnInconclusive;
@@ -56,6 +56,18 @@ pub(crate) fn background(d: &mut Draft<'_>, plan: &spec::Plan, view: &Deployment
         }
     }
     waits
+}
+
+/// Which background analysis gets no data, and why. Without it no step ends.
+pub(crate) fn blind(d: &mut Draft<'_>, plan: &spec::Plan) -> Option<String> {
+    let step = d.released().step;
+    let mut looking = plan.background.iter().filter(|stanza| stanza.starting_step <= step);
+    looking.find_map(|stanza| {
+        let (name, _) = round(d, stanza);
+        let overruled = d.released().overruled.contains(&name);
+        let run = d.s.runs.get(&name).filter(|_| !overruled)?;
+        Some(format!("the background analysis {name}: {}", analysis::blind(run)?))
+    })
 }
 
 /// The name and the scope of the run that a background analysis is at: the next one when the last

@@ -47,7 +47,9 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         let closed = windows::holds(d, plan, &step);
         let looking = matches!(state, StepState::StepMetricsAnalysis | StepState::StepPaused)
             || (state == StepState::StepReady
-                && (closed.is_some() || hooks::pending(d, plan, &step)));
+                && (closed.is_some()
+                    || hooks::pending(d, plan, &step)
+                    || analyses::blind(d, plan).is_some()));
         if looking && !kept(d, plan, view, &step) {
             return;
         }
@@ -65,7 +67,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
             StepState::StepTrafficRouting => route(d, plan, view, &step),
             StepState::StepMetricsAnalysis => analyse(d, plan, view, &step),
             StepState::StepPaused => pause(d, plan, view, &step),
-            StepState::StepReady => ready(d, plan),
+            StepState::StepReady => ready(d, plan, view),
             StepState::Completed => {
                 finish::start(d);
                 continue;
@@ -436,9 +438,17 @@ fn pause(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Ste
     }
 }
 
-/// The step is done.
-fn ready(d: &mut Draft<'_>, plan: &spec::Plan) -> Next {
+/// The step is done, unless what watches the release beside it gets no data.
+fn ready(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> Next {
     let index = d.released().step;
+    if !d.released().skip
+        && let Some(blind) = analyses::blind(d, plan)
+    {
+        machine::rest(d, view);
+        let skip = "(kubectl sluice skip goes on without it)";
+        d.wait(Who::Analysis, format!("step {}: {blind} {skip}", index + 1));
+        return Next::Stop;
+    }
     let of = plan.steps.len();
     d.event("StepCompleted", format!("step {} of {of} is done", index + 1));
     if usize::try_from(index + 1).unwrap_or(usize::MAX) >= of {

@@ -24,11 +24,12 @@ use memory::Memory;
 use script::{Outcome, Pods, Script, folder, play};
 
 /// Stories that run on `sim` alone, each with the reason.
-const SIM_ALONE: [(&str, &str); 13] = [
+const SIM_ALONE: [(&str, &str); 14] = [
     (
         "provided_missing_provider_holds_until_it_appears",
         "its provider has an address of sim's own",
     ),
+    ("provided_background_without_data_ends_no_step", "its provider has an address of sim's own"),
     ("compared_equal_is_promoted_once_proven", "ten minutes of counters decide it: virtual time"),
     ("compared_more_errors_are_rolled_back", "four minutes of counters decide it: virtual time"),
     ("windowed_waits_for_each_window", WALL),

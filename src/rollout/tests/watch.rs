@@ -104,6 +104,36 @@ fn several_background_analyses_run_at_once_each_from_its_first_step() {
 }
 
 #[test]
+fn no_step_ends_while_a_background_analysis_gets_no_data_unless_a_person_skips() {
+    let missing = "waiting for data: errors: provider unreachable";
+    let looks = |consecutive: i32, advisory: bool| {
+        let mut s = released(Stage::Stepping, StepState::StepReady, 2, 8);
+        canary(&mut s, json!({"analysis": ask_t(json!({}))}));
+        let made = at(&s, 0);
+        let results = json!([{"name": "errors", "phase": "Running",
+            "consecutiveError": consecutive}]);
+        let status = json!({"phase": "Running", "missing": missing, "metricResults": results});
+        kept(&mut s, &made, &status);
+        release(&mut s).state = StepState::StepReady;
+        s.runs.get_mut("web-r1-bg-1").unwrap().spec.metrics[0].advisory = advisory;
+        s
+    };
+    let mut s = looks(2, false);
+    let made = at(&s, 1);
+    let words =
+        format!("step 1: the background analysis web-r1-bg-1: {missing} (kubectl sluice skip");
+    assert!(waiting(&made).starts_with(&words), "{made:#?}");
+    assert!(!events(&made).contains(&"StepCompleted"));
+    ask(&mut s, RequestVerb::Skip);
+    assert!(events(&at(&s, 2)).contains(&"StepCompleted"));
+    // A comparison that lacks proof, and a metric that nobody waits for, hold nothing.
+    for (consecutive, advisory) in [(0, false), (2, true)] {
+        let made = at(&looks(consecutive, advisory), 1);
+        assert!(events(&made).contains(&"StepCompleted"), "{advisory}: {made:#?}");
+    }
+}
+
+#[test]
 fn a_background_analysis_that_has_passed_begins_again_a_minute_later() {
     let mut s = waiting_at_step_1();
     canary(&mut s, json!({"analysis": ask_t(json!({}))}));
