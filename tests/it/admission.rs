@@ -114,8 +114,17 @@ fn gauge(critical: bool) -> Value {
 fn mistaken() -> Vec<Value> {
     let mut all = warned();
     all.extend(refused());
+    let runs: Vec<Value> = all.iter().filter_map(as_run).collect();
+    all.extend(runs);
     all.extend(rollouts());
     all
+}
+
+/// A run by hand with the mistakes of a template; it names no templates.
+fn as_run(template: &Value) -> Option<Value> {
+    let mut run = template.clone();
+    run["kind"] = json!("AnalysisRun");
+    run["spec"].get("templates").is_none().then_some(run)
 }
 
 fn warned() -> Vec<Value> {
@@ -237,6 +246,17 @@ fn what_a_policy_sees_is_said_at_admission_in_the_words_of_lint() {
         }
     }
     assert!(other.is_empty(), "{other}");
+}
+
+#[test]
+fn of_a_run_that_a_rollout_owns_nothing_is_said() {
+    let server = server();
+    let mut run = as_run(&metric(json!({"interval": "{{args.every}}"}))).unwrap();
+    assert!(said(&server, &run).1.is_some());
+    let owner = json!({"apiVersion": "sluice.dev/v1beta1", "kind": "Rollout", "name": "web",
+        "uid": "1"});
+    run["metadata"]["ownerReferences"] = json!([owner]);
+    assert_eq!(said(&server, &run), (vec![], None));
 }
 
 /// A template of random parts, mostly odd ones.
