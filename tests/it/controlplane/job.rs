@@ -1,20 +1,31 @@
 //! `provider.job` on the real Job controller: a Job's end is the measurement, the Job belongs to the run, and
 //! a run that is ended takes it along.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice::apply::Http;
+use sluice::sim::kubelet::Behaviours;
 use tokio::time::{Instant, sleep};
 
 use super::harness::{ControlPlane, Who, shared};
-use crate::stories::ground::Controller;
+use crate::stories::ground::{Controller, Ground, Plot};
+use crate::world::{Shape, WEB, deployments, rollouts, seconds};
 
 const NAMESPACE: &str = "job-metric";
 /// Nobody lets the controller make Jobs here.
 const UNBOUND: &str = "job-unbound";
 /// What does not happen in this time never does.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A metric that is a Job.
+fn smoke() -> Value {
+    json!({"name": "smoke", "provider": {"job": {"spec": {
+        "backoffLimit": 0,
+        "template": {"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "smoke", "image": "smoke:1"}]}}}}}})
+}
 
 struct Scene(kube::Client, &'static str);
 
@@ -59,10 +70,7 @@ impl Scene {
     async fn run(&self, name: &str) -> String {
         let run = json!({
             "apiVersion": "sluice.dev/v1beta1", "kind": "AnalysisRun", "metadata": {"name": name},
-            "spec": {"metrics": [{"name": "smoke", "provider": {"job": {"spec": {
-                "backoffLimit": 0,
-                "template": {"spec": {"restartPolicy": "Never",
-                    "containers": [{"name": "smoke", "image": "smoke:1"}]}}}}}}]},
+            "spec": {"metrics": [smoke()]},
         });
         let made = self.create(&self.at("sluice.dev/v1beta1", "analysisruns"), run).await;
         made["metadata"]["uid"].as_str().unwrap().to_owned()
@@ -84,6 +92,41 @@ impl Scene {
         let path = format!("{}/{name}/status", self.at("v1", "pods"));
         let body = json!({"status": {"phase": phase}});
         Http::merge(path, body).send(&self.0).await.unwrap();
+    }
+
+    /// The Rollout's status once a release waits for its step's Job.
+    async fn release_waits(&self, mut plot: Plot) -> Value {
+        plot.kubelets(Behaviours::default());
+        let analysis = json!({"templates": [{"templateName": "smoke"}]});
+        let shape = Shape {
+            replicas: 2,
+            max_surge: json!(1),
+            max_unavailable: json!(0),
+            routed: false,
+            steps: json!([{"replicas": "50%", "analysis": analysis}, {"replicas": "100%"}]),
+            ready_after: seconds(0),
+        };
+        let template = json!({"apiVersion": "sluice.dev/v1beta1", "kind": "AnalysisTemplate",
+            "metadata": {"name": "smoke"}, "spec": {"metrics": [smoke()]}});
+        let ours = "sluice.dev/v1beta1";
+        self.create(&self.at(ours, "analysistemplates"), template).await;
+        for (at, mut object) in [
+            (plot.path(&deployments(), ""), shape.deployment("web:v1")),
+            (plot.path(&rollouts(), ""), shape.rollout()),
+        ] {
+            object["metadata"]["namespace"] = json!(self.1);
+            self.create(&at, object).await;
+        }
+        let all = self.at(ours, "rollouts");
+        self.find(&all, "at rest", |web| web["status"]["phase"] == "Healthy").await;
+        let containers = Shape::containers("web:v2");
+        let body = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        let path = plot.path(&deployments(), WEB);
+        Http::merge(path, body).send(&self.0).await.unwrap();
+        let waits = |web: &Value| {
+            web["status"]["waitingFor"].as_str().is_some_and(|text| text.contains("provider.job"))
+        };
+        self.find(&all, "waiting for its Job", waits).await["status"].clone()
     }
 
     async fn ended(&self, name: &str) -> Value {
@@ -164,13 +207,16 @@ fn binding(kind: &str, role: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_its_role_binding_a_jobs_metric_waits_says_what_to_bind_and_goes_on_once_it_is() {
     let Some(plane) = shared() else { return };
-    let scene = Scene::new(plane, UNBOUND).await;
+    let plot = Plot::new(Arc::new(Ground::real(plane).await), UNBOUND).await;
+    let scene = Scene(plane.client(Who::Admin), UNBOUND);
     let config = limited(plane, &scene).await;
     let _controller = Controller::start(config.path(), UNBOUND, &[]);
     let uid = scene.run("smoke").await;
     let remedy = "bind the ClusterRole sluice-jobs to the controller's service account there, by a \
                   RoleBinding";
-    let told = |event: &Value| event["reason"] == "MetricUnusable";
+    let told = |event: &Value| {
+        event["reason"] == "MetricUnusable" && event["regarding"]["name"] == "smoke"
+    };
     let events = scene.at("events.k8s.io/v1", "events");
     let event = scene.find(&events, "the Event", told).await;
     let note = event["note"].as_str().unwrap();
@@ -184,6 +230,12 @@ async fn without_its_role_binding_a_jobs_metric_waits_says_what_to_bind_and_goes
     };
     let run = scene.find(&runs, "what is missing", says).await;
     assert_eq!(run["status"]["phase"], "Running", "a permission is no failure: {run}");
+    let status = scene.release_waits(plot).await;
+    let waits = status["waitingFor"].as_str().unwrap();
+    for words in ["step 1: the analysis web-", "smoke: ", "\"job-unbound\"", remedy] {
+        assert!(waits.contains(words), "{waits}");
+    }
+    assert_eq!(status["release"]["step"], 0, "it holds: {status}");
 
     let at = scene.at("rbac.authorization.k8s.io/v1", "rolebindings");
     scene.create(&at, binding("RoleBinding", "it-limited-jobs")).await;
