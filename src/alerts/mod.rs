@@ -1,9 +1,9 @@
 //! Alertmanager's webhook and Prometheus' own list: which releases firing alerts stop, and what is asked
 //! of them.
 //!
-//! Only a release that goes on is stopped, its watch after the last step included. An alert pauses a
-//! release once: what was approved is not paused again by its repetitions, but by the next time that it
-//! fires. Resolved alerts start nothing again: a person does.
+//! Only a release that goes on is stopped, its watch after the last step included. An alert pauses or
+//! isolates a release once: what was approved or tried again is not stopped by its repetitions, but by the
+//! next time that it fires. Resolved alerts start nothing again: a person does.
 
 #[cfg(test)]
 mod tests;
@@ -97,14 +97,16 @@ pub fn read_prometheus(body: &[u8]) -> Result<Notice, NoticeError> {
 }
 
 impl Alert {
-    /// What tells this alert, as it fires now, from every other.
-    fn identity(&self) -> String {
+    /// What tells this alert, as it fires now and asks for `verb`, from every other.
+    fn identity(&self, verb: RequestVerb) -> String {
         let labels = || {
             let text: String = self.labels.iter().map(|(k, v)| format!("{k}={v}\n")).collect();
             Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
         };
         let name: String = self.fingerprint.clone().unwrap_or_else(labels);
-        format!("{name}@{}", self.starts_at)
+        // One that has only paused may still isolate, when its rule says so by now.
+        let how = if verb == RequestVerb::Isolate { "isolate:" } else { "" };
+        format!("{how}{name}@{}", self.starts_at)
     }
 }
 
@@ -118,15 +120,15 @@ pub fn request(rollout: &Rollout, notice: &Notice) -> Option<Request> {
     let mut alerts = Vec::new();
     for alert in notice.alerts.iter().filter(|alert| alert.status == "firing") {
         let Some(verb) = verb_of(rollout, alert) else { continue };
-        let identity = alert.identity();
-        if verb == RequestVerb::Pause {
+        if verb != RequestVerb::Abort {
+            let identity = alert.identity(verb);
             if release.alerts.contains(&identity) {
                 continue;
             }
             alerts.push(identity);
         }
-        if found.is_none() || verb == RequestVerb::Abort {
-            found = found.filter(|(held, _)| *held == RequestVerb::Abort).or(Some((verb, alert)));
+        if found.is_none_or(|(held, _)| gravity(held) < gravity(verb)) {
+            found = Some((verb, alert));
         }
     }
     let (verb, alert) = found?;
@@ -141,24 +143,32 @@ pub fn request(rollout: &Rollout, notice: &Notice) -> Option<Request> {
 
 /// The gravest of what the rules say of an alert with these labels.
 fn verb_of(rollout: &Rollout, alert: &Alert) -> Option<RequestVerb> {
-    let mut found = None;
-    for rule in &rollout.spec.alerts {
-        let all = |(name, value): (&String, &String)| alert.labels.get(name) == Some(value);
-        if rule.match_labels.is_empty() || !rule.match_labels.iter().all(all) {
-            continue;
-        }
-        match rule.action.unwrap_or_default() {
-            OnFailure::Pause => found = found.or(Some(RequestVerb::Pause)),
-            OnFailure::Rollback | OnFailure::Isolate => return Some(RequestVerb::Abort),
-        }
-    }
-    found
+    let all = |(name, value): (&String, &String)| alert.labels.get(name) == Some(value);
+    let matching = rollout.spec.alerts.iter().filter(|rule| {
+        // Without labels every alert of the cluster would stop the release.
+        !rule.match_labels.is_empty() && rule.match_labels.iter().all(all)
+    });
+    let verbs = matching.map(|rule| match rule.action.unwrap_or_default() {
+        OnFailure::Pause => RequestVerb::Pause,
+        OnFailure::Isolate => RequestVerb::Isolate,
+        OnFailure::Rollback => RequestVerb::Abort,
+    });
+    verbs.max_by_key(|verb| gravity(*verb))
 }
 
-/// The same, or the graver, is asked for already.
+/// What takes the place of what: going back, taking the traffic away, staying.
+fn gravity(verb: RequestVerb) -> u8 {
+    match verb {
+        RequestVerb::Abort => 3,
+        RequestVerb::Isolate => 2,
+        RequestVerb::Pause => 1,
+        _ => 0,
+    }
+}
+
+/// The same, or something graver, is asked for already.
 fn waits_for(status: &RolloutStatus, verb: RequestVerb) -> bool {
-    let asked = status.request.as_ref().map(|request| request.verb);
-    asked == Some(verb) || asked == Some(RequestVerb::Abort)
+    status.request.as_ref().is_some_and(|request| gravity(request.verb) >= gravity(verb))
 }
 
 /// `the alert HighErrors (severity=page): 12% of requests fail`.

@@ -93,6 +93,65 @@ fn the_gravest_of_several_rules_counts_and_the_same_wish_is_made_once() {
     assert_eq!(request(&rollout, &fires), None);
 }
 
+#[test]
+fn of_several_alerts_and_rules_the_gravest_counts_whatever_their_order() {
+    let rule = |name: &str, action| json!({"matchLabels": {"alertname": name}, "action": action});
+    let rules = [rule("P", "Pause"), rule("I", "Isolate"), rule("R", "Rollback")];
+    let fires = |name: &str| alert("firing", json!({"alertname": name}));
+    let asked = |names: &[&str]| {
+        let alerts: Vec<Value> = names.iter().map(|name| fires(name)).collect();
+        let asked = request(&rollout(json!(rules), "Stepping"), &notice(json!(alerts))).unwrap();
+        (asked.verb, asked.by.unwrap(), asked.alerts.len())
+    };
+    let by = |name: &str| format!("the alert {name}: 12% fail");
+    for names in [["P", "I"], ["I", "P"]] {
+        assert_eq!(asked(&names), (RequestVerb::Isolate, by("I"), 2), "{names:?}");
+    }
+    for names in [["P", "I", "R"], ["R", "I", "P"], ["I", "R", "P"]] {
+        assert_eq!(asked(&names), (RequestVerb::Abort, by("R"), 0), "{names:?}");
+    }
+    let both = json!([{"matchLabels": {"service": "web"}, "action": "Isolate"},
+        {"matchLabels": {"severity": "page"}, "action": "Pause"}]);
+    let one = request(&rollout(both, "Stepping"), &notice(json!([alert("firing", page())])));
+    assert_eq!(one.unwrap().verb, RequestVerb::Isolate, "of two rules for one alert");
+}
+
+#[test]
+fn a_wish_gives_way_to_a_graver_one_alone() {
+    use RequestVerb::{Abort, Approve, Isolate, Pause};
+    for (held, action, then) in [
+        (Pause, "Isolate", Some(Isolate)),
+        (Isolate, "Rollback", Some(Abort)),
+        (Approve, "Isolate", Some(Isolate)),
+        (Isolate, "Isolate", None),
+        (Isolate, "Pause", None),
+        (Abort, "Isolate", None),
+    ] {
+        let mut rollout = rollout(json!([rule(json!(action))]), "Stepping");
+        let asked = Request { verb: held, ..Request::default() };
+        rollout.status.as_mut().unwrap().request = Some(asked);
+        let asked = request(&rollout, &notice(json!([alert("firing", page())])));
+        assert_eq!(asked.map(|asked| asked.verb), then, "{held:?} and {action}");
+    }
+}
+
+#[test]
+fn what_was_isolated_and_tried_again_is_not_isolated_by_the_same_alert_but_by_its_next_time() {
+    let mut rollout = rollout(json!([rule(json!("Isolate"))]), "Stepping");
+    let first = notice(json!([since("a", "T1")]));
+    let asked = request(&rollout, &first).unwrap();
+    assert_eq!(
+        (asked.verb, &asked.alerts[..]),
+        (RequestVerb::Isolate, &["isolate:a@T1".into()][..])
+    );
+    rollout.status.as_mut().unwrap().release.as_mut().unwrap().alerts = asked.alerts;
+    assert_eq!(request(&rollout, &first), None);
+    assert!(request(&rollout, &notice(json!([since("a", "T2")]))).is_some());
+    // What only paused may isolate when the rule says so by now.
+    rollout.status.as_mut().unwrap().release.as_mut().unwrap().alerts = vec!["a@T1".into()];
+    assert!(request(&rollout, &first).is_some());
+}
+
 /// An alert with this fingerprint that fires since then.
 fn since(fingerprint: &str, starts_at: &str) -> Value {
     let mut alert = alert("firing", page());
@@ -124,7 +183,7 @@ fn an_approved_pause_is_not_repeated_by_the_same_alert_but_by_its_next_time() {
 
 #[test]
 fn a_page_during_the_watch_after_the_last_step_stops_the_release() {
-    for action in ["Rollback", "Pause"] {
+    for action in ["Rollback", "Isolate", "Pause"] {
         let rollout = rollout(json!([rule(json!(action))]), "Finalising");
         assert!(request(&rollout, &notice(json!([alert("firing", page())]))).is_some(), "{action}");
     }

@@ -118,7 +118,8 @@ pub struct AlertRule {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub match_labels: BTreeMap<String, String>,
-    /// What a matching alert does. Default `Rollback`.
+    /// What a matching alert does; of several rules and alerts the gravest: `Rollback`, `Isolate`, `Pause`.
+    /// Default `Rollback`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Rollback"))]
     pub action: Option<OnFailure>,

@@ -277,6 +277,8 @@ pub enum RequestVerb {
     Restart,
     /// Stay where it is until somebody approves.
     Pause,
+    /// Take the traffic away from the new version and keep its pods, as an alert may ask.
+    Isolate,
 }
 
 /// Everything the controller must remember of a release under way.
@@ -347,8 +349,8 @@ pub struct ReleaseStatus {
     /// The release windows and freezes: whether they hold the release, or a person overruled that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowHold>,
-    /// Alerts that have paused this release, the newest last: approved once, the same one does not pause
-    /// it again as often as Alertmanager repeats it.
+    /// Alerts that have paused or isolated this release, the newest last: once a person goes on, the same
+    /// one does not stop it again as often as Alertmanager repeats it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<String>,
     /// The decision of a hook that the release waits for: an `id` of `hooks`.

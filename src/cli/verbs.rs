@@ -67,6 +67,7 @@ fn name(verb: RequestVerb) -> &'static str {
         RequestVerb::Skip => "skip",
         RequestVerb::Restart => "restart",
         RequestVerb::Pause => "pause",
+        RequestVerb::Isolate => "isolate",
     }
 }
 
@@ -82,6 +83,7 @@ fn words(verb: RequestVerb, release: Option<&ReleaseStatus>) -> String {
         (RequestVerb::Skip, _) => format!("the rest of step {step} is left out"),
         (RequestVerb::Restart, _) => "begins again at step 1".into(),
         (RequestVerb::Pause, _) => "is paused".into(),
+        (RequestVerb::Isolate, _) => "loses its traffic and keeps its pods".into(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! template is written and the native controller rolls back with the user's own strategy.
 
 use super::types::Who;
-use super::{Draft, analyses, finish, hooks, traffic};
+use super::{Draft, analyses, bake, finish, hooks, traffic};
 use crate::api::common::Time;
 use crate::api::rollout::HookPoint;
 use crate::api::status::{Phase, Rejected, ReleaseStatus, Stage};
@@ -36,6 +36,13 @@ pub(crate) fn start(d: &mut Draft<'_>, reason: &'static str, text: &str, reject:
     hooks::announce(d, HookPoint::OnRollback);
 }
 
+/// Whether somebody could take the new version's traffic: where no stable pod is left, isolating would take
+/// nothing away, and is going back instead.
+pub(crate) fn can_isolate(d: &Draft<'_>) -> bool {
+    let stable = d.s.workload.as_ref().and_then(|view| view.by_hash(&d.released().stable));
+    !bake::is_on(d) && stable.is_some_and(|rs| rs.replicas > 0)
+}
+
 /// No more traffic to the new version, its pods stay.
 pub(crate) fn isolate(d: &mut Draft<'_>, reason: &'static str, text: &str) {
     let now = Time(d.now);
@@ -52,6 +59,7 @@ pub(crate) fn isolate(d: &mut Draft<'_>, reason: &'static str, text: &str) {
     r.cause = Some(text.to_owned());
     r.cause_reason = Some(reason.to_owned());
     r.since = Some(now);
+    r.held = None;
     r.hook = None;
     hooks::announce(d, HookPoint::OnRollback);
     d.wake_in(jiff::SignedDuration::ZERO);

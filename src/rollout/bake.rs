@@ -81,7 +81,8 @@ fn looks(
     match analyses::answer(d, &name, SCOPE, stanza, view) {
         Some(Verdict::Pass) => false,
         Some(Verdict::Fail { reason }) => {
-            failed(d, plan, view, &format!("after the last step: {reason}"));
+            let text = format!("after the last step: {reason}");
+            steps::on_failure(d, plan, view, "BakeFailed", &text);
             true
         }
         Some(Verdict::Inconclusive { reason }) => {
@@ -97,20 +98,6 @@ fn looks(
             true
         }
         None => true,
-    }
-}
-
-/// There is no traffic to take away from a version that every pod has: isolating is going back.
-fn failed(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, text: &str) {
-    use crate::api::rollout::OnFailure;
-    match plan.on_failure {
-        OnFailure::Rollback | OnFailure::Pause => {
-            steps::on_failure(d, plan, view, "BakeFailed", text);
-        }
-        OnFailure::Isolate => {
-            back::start(d, "BakeFailed", text, true);
-            back::run(d, view);
-        }
     }
 }
 

@@ -304,6 +304,8 @@ fn isolated(d: &mut Draft<'_>, view: &DeploymentView) {
     let cause = d.released().cause.unwrap_or_default();
     let text = format!("the new version is isolated, {how}: kubectl sluice retry or abort");
     if d.status.waiting_for.as_ref() != Some(&text) {
+        // Said once: the status that says so is written with it.
+        d.consumed = true;
         d.warn("Isolated", format!("{cause}; {text}"));
     }
     d.wait(Who::Person, text);

@@ -1,4 +1,5 @@
-//! What a person asked for by a status write: approve, jump, abort, retry, skip, restart, promote.
+//! What a person or an alert asked for by a status write: approve, jump, abort, retry, skip, restart,
+//! promote, pause, isolate.
 
 use super::{Draft, back, finish, hooks, steps, windows};
 use crate::api::status::{Request, RequestVerb, Stage, StepState, WindowHold};
@@ -6,7 +7,7 @@ use crate::spec;
 
 /// How a hold begins that somebody asked for.
 const PAUSED_BY: &str = "paused by ";
-/// How many alerts that have paused a release are remembered. Of more, the oldest may pause it again.
+/// How many alerts that have stopped a release are remembered. Of more, the oldest may stop it again.
 const ALERTS: usize = 64;
 
 /// Reads what is asked for and does what can be done at once.
@@ -134,6 +135,12 @@ fn act(d: &mut Draft<'_>, request: &Request) {
         };
         return d.warn("RequestDropped", format!("{:?} by {by}: {why}", request.verb));
     }
+    let stops = matches!(request.verb, RequestVerb::Pause | RequestVerb::Isolate);
+    let goes_on = matches!(request.verb, RequestVerb::Approve | RequestVerb::Skip);
+    if stage == Stage::Isolated && (stops || goes_on) {
+        let why = "the new version is isolated: retry or abort";
+        return d.warn("RequestDropped", format!("{:?} by {by}: {why}", request.verb));
+    }
     match request.verb {
         RequestVerb::Approve => approve(d, Some(&by)),
         RequestVerb::Abort => back::start(d, "Aborted", &format!("aborted by {by}"), true),
@@ -159,10 +166,8 @@ fn act(d: &mut Draft<'_>, request: &Request) {
             r.stage = Stage::Stepping;
             windows::overrule(d);
         }
-        RequestVerb::Pause if stage == Stage::Isolated => {
-            d.warn("RequestDropped", format!("Pause by {by}: the new version is isolated"));
-        }
         RequestVerb::Pause => pause(d, &by, &request.alerts),
+        RequestVerb::Isolate => isolate(d, &by, &request.alerts),
         RequestVerb::Retry => retry(d, stage, &by),
     }
 }
@@ -195,8 +200,22 @@ fn retry(d: &mut Draft<'_>, stage: Stage, by: &str) {
 
 fn pause(d: &mut Draft<'_>, by: &str, alerts: &[String]) {
     d.event("Paused", format!("{PAUSED_BY}{by}"));
+    d.release().held = Some(format!("{PAUSED_BY}{by}"));
+    remember(d, alerts);
+}
+
+/// As `onFailure: Isolate` does.
+fn isolate(d: &mut Draft<'_>, by: &str, alerts: &[String]) {
+    remember(d, alerts);
+    if back::can_isolate(d) {
+        return back::isolate(d, "IsolatedByRequest", &format!("isolated by {by}"));
+    }
+    let why = "no stable pod is left that could take the traffic";
+    back::start(d, "Aborted", &format!("rolled back by {by}: {why}"), true);
+}
+
+fn remember(d: &mut Draft<'_>, alerts: &[String]) {
     let r = d.release();
-    r.held = Some(format!("{PAUSED_BY}{by}"));
     r.alerts.extend(alerts.iter().cloned());
     let old = r.alerts.len().saturating_sub(ALERTS);
     r.alerts.drain(..old);

@@ -498,7 +498,11 @@ pub(crate) fn on_failure(
 ) {
     use crate::api::rollout::OnFailure;
     match plan.on_failure {
-        OnFailure::Rollback => {
+        OnFailure::Isolate if back::can_isolate(d) => {
+            d.warn(reason, text);
+            back::isolate(d, reason, text);
+        }
+        OnFailure::Rollback | OnFailure::Isolate => {
             back::start(d, reason, text, true);
             back::run(d, view);
         }
@@ -510,10 +514,6 @@ pub(crate) fn on_failure(
             }
             machine::rest(d, view);
             d.wait(Who::Person, format!("{text}: kubectl sluice approve, retry or abort"));
-        }
-        OnFailure::Isolate => {
-            d.warn(reason, text);
-            back::isolate(d, reason, text);
         }
     }
 }

@@ -698,6 +698,7 @@ fn verb() -> impl Strategy<Value = Option<RequestVerb>> {
         RequestVerb::Skip,
         RequestVerb::Restart,
         RequestVerb::Pause,
+        RequestVerb::Isolate,
     ]))
 }
 
@@ -767,5 +768,6 @@ proptest! {
 mod between;
 mod exhaustive;
 mod hooks;
+mod isolate;
 mod watch;
 mod windows;

@@ -252,12 +252,6 @@ fn plan_hash(canary: &Canary) -> String {
 
 /// Fields whose engine does not exist yet.
 fn unsupported(spec: &RolloutSpec, errors: &mut Errors) {
-    for (i, rule) in spec.alerts.iter().enumerate() {
-        if let Some(action @ OnFailure::Isolate) = &rule.action {
-            let remedy = "write Rollback, which takes the traffic away too, or Pause";
-            errors.unsupported(format!("spec.alerts[{i}].action"), action, remedy);
-        }
-    }
     if !spec.notifications.is_empty() {
         let remedy = "nobody is told; watch the Rollout's events instead";
         errors.unsupported("spec.notifications", &spec.notifications, remedy);

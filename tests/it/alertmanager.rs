@@ -171,8 +171,12 @@ impl Scene {
     }
 
     async fn approve(&self) {
+        self.ask("Approve").await;
+    }
+
+    async fn ask(&self, verb: &str) {
         let path = format!("{}/status", self.plot.path(&rollouts(), WEB));
-        let request = json!({"verb": "Approve", "by": "ann"});
+        let request = json!({"verb": verb, "by": "ann"});
         self.merge(&path, json!({"status": {"request": request}})).await;
     }
 
@@ -216,12 +220,13 @@ fn held(status: &Value) -> bool {
 fn rules() -> Value {
     json!([
         {"matchLabels": {"service": "web", "severity": "page"}, "action": "Pause"},
+        {"matchLabels": {"service": "web", "severity": "sick"}, "action": "Isolate"},
         {"matchLabels": {"service": "web", "severity": "critical"}},
     ])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_real_alertmanager_pauses_a_release_once_an_alert_and_rolls_it_back() {
+async fn a_real_alertmanager_pauses_and_isolates_a_release_once_an_alert_and_rolls_it_back() {
     let canary = json!({"steps": [{"replicas": "50%", "pause": {}}, {"replicas": "100%"}]});
     let scene = Scene::new("alerted", canary, rules(), &[]).await;
     let Some(alertmanager) = Alertmanager::start(&scene.address(), "the-token").await else {
@@ -251,6 +256,15 @@ async fn a_real_alertmanager_pauses_a_release_once_an_alert_and_rolls_it_back() 
     let again = ended + SignedDuration::from_secs(1);
     alertmanager.fire("HighErrors", "page", again, None).await;
     scene.until("paused by its next time", held).await;
+
+    alertmanager.fire("Sick", "sick", SystemClock.now(), None).await;
+    scene.until("isolated", |status| status["release"]["stage"] == "Isolated").await;
+    let cause = "isolated by the alert Sick (severity=sick): 12% of requests fail";
+    assert_eq!(scene.status()["release"]["cause"], cause);
+    scene.ask("Retry").await;
+    scene.until("at step 1 again", waits).await;
+    alertmanager.grows("alertmanager_notifications_total", 3.0).await;
+    assert_eq!(scene.status()["release"]["stage"], "Stepping", "the same alert is no new one");
 
     alertmanager.fire("AllDown", "critical", SystemClock.now(), None).await;
     scene.until("over", |status| !status["lastRelease"].is_null()).await;

@@ -202,6 +202,7 @@ fn without_an_analysis_the_watch_lasts_its_time_and_then_the_release_ends() {
 
 #[test]
 fn what_fails_in_the_watch_goes_back_by_itself() {
+    // Isolating goes back: no stable pod is left.
     for on_failure in ["Rollback", "Isolate", "Pause"] {
         let mut s = finalised(json!({"duration": "10m", "analysis": ask_t(json!({}))}));
         s.rollout.spec.on_failure = serde_json::from_value(json!(on_failure)).unwrap();

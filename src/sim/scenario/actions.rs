@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::alerts::{self, Alert, Notice};
 use crate::sim::apiserver::ResourceKey;
 use crate::sim::hooks::Word;
 
@@ -32,6 +33,8 @@ pub enum Act {
     Patch(String, String, Value),
     /// `kill controller` and `start controller`.
     Controller(bool),
+    /// `alert ROLLOUT NAME LABEL=VALUE ...`: an alert with these labels begins to fire.
+    Alert(String, BTreeMap<String, String>),
     /// `hook NAME ok processing error hang`: how it answers from now on.
     Hook(String, Vec<Word>),
     /// `expect ...` at a time.
@@ -127,6 +130,13 @@ impl Act {
                 let body = serde_json::from_str(body).map_err(|e| format!("no JSON: {e}"))?;
                 Self::Patch(own(kind), own(name), body)
             }
+            ["alert", rollout, name, labels @ ..] => {
+                let pair = |label: &&str| label.split_once('=').map(|(k, v)| (own(k), own(v)));
+                let labels: Option<BTreeMap<_, _>> = labels.iter().map(pair).collect();
+                let mut labels = labels.ok_or("write alert ROLLOUT NAME LABEL=VALUE ...")?;
+                labels.insert("alertname".into(), own(name));
+                Self::Alert(own(rollout), labels)
+            }
             ["hook", name, how @ ..] => Self::Hook(own(name), hook_words(how)?),
             ["expect", rest @ ..] => Self::Expect(Expect::parse(rest)?),
             [verb, rollout] => {
@@ -174,6 +184,14 @@ impl Act {
             Self::Request(name, verb) => {
                 let body = json!({"status": {"request": {"verb": verb}}});
                 patch(resource("rollout")?, name, Some("status"), body)
+            }
+            Self::Alert(name, labels) => {
+                let object = objects.get("rollout", name).cloned();
+                let object = object.ok_or_else(|| format!("no Rollout {name}"))?;
+                let rollout = serde_json::from_value(object).map_err(|e| e.to_string())?;
+                let asked = alerts::request(&rollout, &firing(labels));
+                let asked = asked.ok_or_else(|| format!("it asks nothing of {name}"))?;
+                Deed::Alert { rollout: name.clone(), body: json!({"status": {"request": asked}}) }
             }
             Self::Jump(name, n) => {
                 let body = json!({"status": {"canaryStatus": {"nextStepIndex": n}}});
@@ -254,10 +272,29 @@ pub enum Deed {
         /// Of which object.
         name: String,
     },
+    /// The controller's own account patches a Rollout's status, as the receiver of alerts does.
+    Alert {
+        /// Of which Rollout.
+        rollout: String,
+        /// The patch.
+        body: Value,
+    },
     /// The controller is started or killed.
     Controller(bool),
     /// Nothing is done, something is looked at.
     Expect(Expect),
+}
+
+/// What Alertmanager says of one alert.
+fn firing(labels: &BTreeMap<String, String>) -> Notice {
+    let alert = Alert {
+        status: "firing".to_owned(),
+        labels: labels.clone(),
+        annotations: BTreeMap::new(),
+        starts_at: String::new(),
+        fingerprint: None,
+    };
+    Notice { version: "4".to_owned(), alerts: vec![alert] }
 }
 
 /// The objects of one namespace that stories speak of.

@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::apiserver::{ApiStatus, Call, PatchType, Verb};
-use super::cluster::{Cluster, Options, Transcript, USER};
+use super::cluster::{ACCOUNT, Cluster, Options, Transcript, USER};
 use super::kubelet;
 use super::load::{Outcomes, Visitor};
 use super::{plugins, pods};
@@ -151,6 +151,11 @@ fn perform(act: &Act, cluster: &mut Cluster, manifests: &[Value]) -> Result<(), 
             return Ok(());
         }
         Deed::Expect(expect) => return expect.check(&objects),
+        Deed::Alert { rollout, body } => {
+            let key = actions::resource("rollout")?;
+            let call = Call::new(ACCOUNT, Verb::Patch(PatchType::Merge), &key);
+            server.call(call.namespace("default").name(&rollout).subresource("status").body(body))
+        }
         Deed::Create { key: _, body } => server.create(USER, body),
         Deed::Delete { key, name } => server.delete(USER, &key, "default", &name),
         Deed::Patch { key, name, subresource, mut body } => {

@@ -8,7 +8,7 @@ pub(super) const WORKS: &[(&str, &str, &str)] = &[
     (
         "Rollout",
         "spec.alerts[].*",
-        "tests/it/alertmanager.rs::a_real_alertmanager_pauses_a_release_once_an_alert_and_rolls_it_back",
+        "tests/it/alertmanager.rs::a_real_alertmanager_pauses_and_isolates_a_release_once_an_alert_and_rolls_it_back",
     ),
     ("Rollout", "spec.windows[].*", "windowed_waits_for_each_window"),
     ("Rollout", "spec.freezes[].cron", "frozen_holds_until_its_end"),

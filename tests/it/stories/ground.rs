@@ -28,6 +28,7 @@ use super::book::Book;
 use super::record::Seen;
 use super::script::{Cluster, Script, resource_of};
 use crate::controlplane::harness::{ControlPlane, Who};
+use crate::world::rollouts;
 
 /// A pod that is gone answers for so long: its last requests were already on their way, and the native
 /// controllers of a busy machine take seconds to take it out of its EndpointSlice. Kubelets grant thirty.
@@ -68,6 +69,13 @@ impl Ground {
         let client = kube::Client::try_from(config).unwrap();
         (Self { book: Book::open(&user).await, user, kubeconfig, account }, client)
     }
+}
+
+/// A client of a kubeconfig.
+async fn client_of(kubeconfig: &Path) -> Result<kube::Client, String> {
+    let config = Kubeconfig::read_from(kubeconfig).map_err(|e| e.to_string())?;
+    let config = Config::from_custom_kubeconfig(config, &Default::default()).await;
+    kube::Client::try_from(config.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
 }
 
 /// The controller process.
@@ -327,6 +335,12 @@ impl Cluster for Plot {
             }
             // Stories with hooks are played in memory alone.
             Deed::Expect(_) | Deed::Hook(..) => return Ok(()),
+            Deed::Alert { rollout, body } => {
+                let path = format!("{}/status", self.path(&rollouts(), rollout));
+                let account = client_of(&self.ground.account).await?;
+                let sent = Http::merge(path, body.clone()).send(&account).await;
+                return sent.map(|_| ()).map_err(|e| e.to_string());
+            }
             Deed::Create { body, .. } => return self.create(body).await.map(|_| ()),
             Deed::Delete { key, name } => Http::delete(self.path(key, name), json!({})),
             Deed::Patch { key, name, subresource, body } => {

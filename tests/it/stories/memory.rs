@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sluice::sim::apiserver::{ApiServer, Call, ChangeKind, PatchType, Verb};
-use sluice::sim::cluster::{self, Options, USER};
+use sluice::sim::cluster::{self, ACCOUNT, Options, USER};
 use sluice::sim::load::Visitor;
 use sluice::sim::plugins::plugins;
 use sluice::sim::pods;
@@ -14,7 +14,7 @@ use sluice::sim::scenario::{Deed, Objects};
 
 use super::record::{FOLLOWED, Seen};
 use super::script::{Cluster, Script};
-use crate::world::NAMESPACE;
+use crate::world::{NAMESPACE, rollouts};
 
 /// A cluster in virtual time whose every change is noted with its time.
 pub struct Memory {
@@ -121,6 +121,11 @@ impl Cluster for Memory {
             Deed::Hook(name, words) => {
                 self.cluster.hooks.set(name, words.iter().copied());
                 return Ok(());
+            }
+            Deed::Alert { rollout, body } => {
+                let call = Call::new(ACCOUNT, Verb::Patch(PatchType::Merge), &rollouts());
+                let call = call.namespace(NAMESPACE).name(rollout).subresource("status");
+                server.call(call.body(body.clone()))
             }
             Deed::Create { body, .. } => return self.create(body).await.map(|_| ()),
             Deed::Delete { key, name } => server.delete(USER, key, NAMESPACE, name),
