@@ -6,6 +6,7 @@
 //! chapter 4; the interval by inversion of the test is that of R's `wilcox.test(x, y, exact =
 //! FALSE, conf.int = TRUE)`. Refuses NaN and empty samples, for which nothing here has a meaning.
 
+mod apart;
 mod exact;
 mod hodges_lehmann;
 mod interval;

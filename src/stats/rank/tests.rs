@@ -292,3 +292,32 @@ fn long_samples_with_ties_are_counted_and_selected_as_short_ones() {
         assert_eq!(hodges_lehmann(&a, &b), median_of_differences(&x, &y));
     }
 }
+
+#[test]
+fn one_equal_pair_is_counted_wherever_it_lies() {
+    for (n, m) in [(1, 1), (2, 3), (7, 5), (40, 40), (41, 9)] {
+        let x: Vec<f64> = (0..n).map(f64::from).collect();
+        for at in 0..2 * m {
+            let mut y: Vec<f64> = (0..m).map(|j| f64::from(j) * 1.25 - 3.3).collect();
+            let (place, value) = ((at / 2) as usize, f64::from(at % n));
+            y[place] = value;
+            y.sort_by(f64::total_cmp);
+            let (a, b) = (Sample::new(x.clone()).unwrap(), Sample::new(y.clone()).unwrap());
+            for mu in [0.0, 2.0, 0.3, -50.0, 50.0] {
+                assert_eq!(rank_sum(&a, &b, mu), by_counting(&x, &y, mu), "{n} {m} {at} {mu}");
+            }
+        }
+    }
+}
+
+#[test]
+fn infinite_values_rank_at_the_ends() {
+    let infinite = f64::INFINITY;
+    let sample = |values: &[f64]| Sample::new(values.to_vec()).unwrap();
+    let (x, y) = (sample(&[-infinite, 1.0, infinite]), sample(&[0.0, 2.0]));
+    assert_eq!(rank_sum(&x, &y, 0.5), RankSum { u: 3.0, ties: 0.0 });
+    let y = sample(&[0.0, infinite]);
+    assert_eq!(rank_sum(&x, &y, 0.0), RankSum { u: 2.5, ties: 6.0 });
+    // The greatest less the greatest ranks with the greatest.
+    assert_eq!(rank_sum(&x, &y, infinite), RankSum { u: 1.5, ties: 12.0 });
+}
