@@ -1,8 +1,8 @@
 //! ACA-Bench 1: automated canary analysis against the rules of other tools, with a seed.
 //!
 //! `RUNS=n` sets the runs of a row (4,000), `SEED=n` the seed, `TABLE=name` picks tables by a part of
-//! their name. Every share is in per cent with Wilson's 95 % interval; minutes are the median of the runs in
-//! which the rule acted.
+//! their name, `ROW=name` rows of the rule as shipped. Every share is in per cent with Wilson's 95 %
+//! interval; minutes are the median of the runs in which the rule acted, with its 95 % interval.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

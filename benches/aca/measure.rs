@@ -41,17 +41,27 @@ impl Measure {
 
     /// Minutes within which it acted in this share of all runs; infinite if in fewer.
     pub fn quantile(&self, p: f64) -> f64 {
-        let mut sorted = self.minutes.clone();
-        sorted.sort_by(f64::total_cmp);
-        let rank = (p * self.runs as f64).ceil() as usize;
-        sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::INFINITY)
+        self.ranked((p * self.runs as f64).ceil() as usize)
     }
 
-    /// Median of the minutes of those runs in which it acted.
-    pub fn median_acted(&self) -> f64 {
+    /// The 95 % interval of that: the minutes of two ranks between which the quantile lies so often,
+    /// whatever the distribution.
+    pub fn quantile_interval(&self, p: f64) -> (f64, f64) {
+        let (low, high) = ranks(self.runs, p);
+        (if low == 0 { 0.0 } else { self.ranked(low) }, self.ranked(high))
+    }
+
+    /// Median of the minutes of those runs in which it acted, with its 95 % interval.
+    pub fn median_acted(&self) -> (f64, (f64, f64)) {
+        let acted = Self { runs: self.minutes.len(), minutes: self.minutes.clone(), harm: 0.0 };
+        (acted.quantile(0.5), acted.quantile_interval(0.5))
+    }
+
+    /// The minutes of this rank, from 1.
+    fn ranked(&self, rank: usize) -> f64 {
         let mut sorted = self.minutes.clone();
         sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::INFINITY)
+        sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::INFINITY)
     }
 
     /// Failed requests per run until the rule acted.
@@ -59,12 +69,38 @@ impl Measure {
         self.harm / self.runs as f64
     }
 
-    /// `0.27 [0.15, 0.49]`, with the median minutes when it acted often enough.
+    /// `0.27 [0.15, 0.49]`, with the median minutes and their interval when it acted often enough.
     pub fn cell(&self) -> String {
         let (low, high) = self.interval();
         let rate = format!("{} [{}, {}]", short(self.percent()), short(low), short(high));
-        if self.percent() >= 5.0 { format!("{rate}; {:.2} min", self.median_acted()) } else { rate }
+        if self.percent() < 5.0 {
+            return rate;
+        }
+        let (median, (low, high)) = self.median_acted();
+        format!("{rate}; {median:.2} [{low:.2}, {high:.2}] min")
     }
+}
+
+/// The ranks, from 1, between which the quantile `p` lies in 95 of 100 samples of so many: how many values
+/// are below it is binomial. Rank 0 and the one after the last say nothing.
+pub fn ranks(of: usize, p: f64) -> (usize, usize) {
+    let gamma = |k: usize| libm::lgamma(k as f64 + 1.0);
+    let chance = |k: usize| {
+        let rest = of - k;
+        let orders = gamma(of) - gamma(k) - gamma(rest);
+        libm::exp(orders + k as f64 * libm::log(p) + rest as f64 * libm::log(1.0 - p))
+    };
+    let (mut low, mut below) = (0, chance(0));
+    while below <= 0.025 && low < of {
+        low += 1;
+        below += chance(low);
+    }
+    let (mut high, mut above) = (of + 1, chance(of));
+    while above <= 0.025 && high > 1 {
+        high -= 1;
+        above += chance(high - 1);
+    }
+    (low, high)
 }
 
 /// Two digits below ten, one above.

@@ -50,6 +50,12 @@ impl Row {
     pub fn new(name: &'static str, scenario: Scenario) -> Self {
         Self { name, scenario, warm_up: WARM_UP, life: LIFE }
     }
+
+    /// Whether another row has the same history.
+    pub fn learns_as(&self, other: &Self) -> bool {
+        let calm = |row: &Self| (row.scenario.unchanged(), row.warm_up, row.life);
+        calm(self) == calm(other)
+    }
 }
 
 fn comparison(calibrated: bool) -> Comparison {
@@ -206,22 +212,25 @@ pub fn uncalibrated(row: &Row, runs: usize, seed: u64) -> Measure {
     play(&row.scenario, runs, seed, &[Box::new(rule)]).remove(0)
 }
 
-/// Runs against boundaries from `histories` histories of `windows` hours with the same noise.
+/// Runs of rows that have the same history, against boundaries from `histories` histories of `windows`
+/// hours with the same noise.
 pub fn calibrated(
-    row: &Row,
+    rows: &[Row],
     (histories, windows): (usize, usize),
     runs: usize,
     seed: u64,
-) -> Measure {
-    let mut measure = Measure::default();
+) -> Vec<Measure> {
+    let mut measures: Vec<Measure> = rows.iter().map(|_| Measure::default()).collect();
     for history in 0..histories {
         let mut draw = Draw::new(seed ^ 0xca11, history as u64);
-        let pair = learn(row, windows, &mut draw);
-        let known = Known { pair: Some(&pair), warm_up: row.warm_up, life: row.life };
-        for i in (history..runs).step_by(histories) {
-            let ticks = run(&row.scenario, &mut Draw::new(seed, i as u64));
-            measure.add_run(rolls_back(&ticks, &row.scenario, &known), &ticks);
+        let pair = rows.first().map(|row| learn(row, windows, &mut draw));
+        for (row, measure) in rows.iter().zip(&mut measures) {
+            let known = Known { pair: pair.as_ref(), warm_up: row.warm_up, life: row.life };
+            for i in (history..runs).step_by(histories) {
+                let ticks = run(&row.scenario, &mut Draw::new(seed, i as u64));
+                measure.add_run(rolls_back(&ticks, &row.scenario, &known), &ticks);
+            }
         }
     }
-    measure
+    measures
 }

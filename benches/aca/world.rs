@@ -20,7 +20,7 @@ pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 pub const BUCKETS: usize = 12;
 
 /// What the new version does to the rate of errors.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum Effect {
     None,
     Times(f64),
@@ -31,7 +31,7 @@ pub enum Effect {
 }
 
 /// What has nothing to do with the new version.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum Nuisance {
     None,
     /// Traffic +-50 % and errors +-60 % over the hour.
@@ -49,7 +49,7 @@ pub enum Nuisance {
 }
 
 /// A scenario.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Scenario {
     pub per_second: f64,
     pub bad: f64,
