@@ -75,6 +75,16 @@ impl CheckedKayenta {
         (start.min(now), now)
     }
 
+    /// The span of the series at a judgement, and the distance between two points.
+    pub(crate) fn span(
+        &self,
+        started: Timestamp,
+        now: Timestamp,
+    ) -> (Timestamp, Timestamp, SignedDuration) {
+        let (start, end) = self.window(started, now);
+        (start, end, self.step)
+    }
+
     /// How they are asked.
     pub(crate) fn range(&self, started: Timestamp, now: Timestamp) -> Ask {
         let (start, end) = self.window(started, now);
@@ -82,7 +92,16 @@ impl CheckedKayenta {
         Ask::Prometheus { range: Some(Range { start, end, step: self.step }) }
     }
 
-    /// The keys and queries of a judgement.
+    /// The queries of a judgement, whose series each asks for, and the metric of the config with the way
+    /// in which it is good.
+    pub(crate) fn arms(&self) -> impl Iterator<Item = (Arm, &str, &KayentaMetric)> {
+        self.queries.iter().zip(&self.config.metrics).flat_map(|(asked, metric)| {
+            [(Arm::Stable, asked.control.as_str()), (Arm::Canary, &asked.experiment)]
+                .map(|(arm, text)| (arm, text, metric))
+        })
+    }
+
+    /// The keys and queries of a judgement, in the order of [`Self::arms`].
     pub(crate) fn questions(&self, name: &str) -> impl Iterator<Item = (String, &str)> {
         self.queries.iter().enumerate().flat_map(move |(i, asked)| {
             let key = |arm: &str| format!("{name}/{i}/{arm}");

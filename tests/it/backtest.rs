@@ -369,31 +369,78 @@ async fn what_is_wrong_or_missing_has_a_remedy_and_an_exit_code() {
     assert!(unreachable.complaint.contains("http://127.0.0.1:1"), "{}", unreachable.complaint);
 }
 
-/// Kayenta's own queries are not asked of history: what to write for its judge is said.
-#[test]
-fn a_template_of_kayentas_alone_is_refused_with_what_to_write() {
+const KAYENTA: &str = r#"
+apiVersion: sluice.dev/v1beta1
+kind: AnalysisTemplate
+metadata: {name: web}
+spec:
+  args: [{name: old}, {name: new}]
+  kayentaConfig:
+    name: web
+    configVersion: "1.0"
+    judge: {name: NetflixACAJudge-v1.0}
+    metrics:
+    - name: error-ratio
+      groups: [errors]
+      scopeName: default
+      query:
+        type: prometheus
+        customInlineTemplate: |-
+          PromQL:sum(rate(http_requests_total{hash="${scope}",code=~"5.."}[1m]))
+            / sum(rate(http_requests_total{hash="${scope}"}[1m]))
+      analysisConfigurations: {canary: {direction: increase}}
+    classifier: {groupWeights: {errors: 100}, scoreThresholds: {pass: 95, marginal: 75}}
+  kayenta:
+    interval: 20m
+    count: 3
+    control: {scope: "{{args.old}}"}
+    experiment: {scope: "{{args.new}}"}
+---
+apiVersion: sluice.dev/v1beta1
+kind: AnalysisTemplate
+metadata: {name: series}
+spec:
+  metrics:
+  - name: judged
+    interval: 30m
+    count: 2
+    compare:
+      series: sum(rate(http_requests_total{code=~"5.."}[1m])) / sum(rate(http_requests_total[1m]))
+      judge: {kayenta: {canary: {direction: increase}}}
+"#;
+
+/// Kayenta's interval of 98 % fails few looks at independent minutes; five times the errors are found at the
+/// first judgement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_config_and_its_loop_are_replayed_with_their_own_queries() {
+    let Some(real) = started().await else { return };
+    let end = 1_748_736_000;
+    write(&real, end * 1_000, 1.0, 15.0).await;
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("kayenta.yaml");
-    for spec in [
-        r#"kayentaConfig: {name: web, configVersion: "1.0", judge: {name: NetflixACAJudge-v1.0},
-             metrics: [{name: judged, groups: [errors], scopeName: default,
-               query: {type: prometheus, customInlineTemplate: "PromQL:sum(rate(x[1m]))"},
-               analysisConfigurations: {canary: {direction: increase}}}],
-             classifier: {groupWeights: {errors: 100}}}"#,
-        r#"metrics: [{name: judged, interval: 1m,
-             compare: {series: "sum(rate(x[1m]))", judge: {kayenta: {}}}}]"#,
-    ] {
-        let text = format!(
-            "apiVersion: sluice.dev/v1beta1\nkind: AnalysisTemplate\nmetadata: {{name: k}}\n\
-             spec:\n  {spec}\n"
-        );
-        std::fs::write(&file, text).unwrap();
-        let refused = backtest(&file, &["--prometheus", "http://127.0.0.1:1"]);
-        assert_eq!(refused.code, 3, "{}", refused.complaint);
-        for words in ["nothing can be replayed", "is left out", "--kayenta FILE", "--bad and"] {
-            assert!(refused.complaint.contains(words), "{words}: {}", refused.complaint);
-        }
+    let files = folder.path().join("files.yaml");
+    std::fs::write(&files, KAYENTA).unwrap();
+    let until = Timestamp::from_second(end).unwrap().to_string();
+    let given = ["--prometheus", &real.url, "--until", &until, "--days", "1", "--rate", "1000"];
+    let config = ["--template", "web", "--canary-arg", "new", "--stable-arg", "old"];
+    for (more, name, first) in
+        [(&config[..], "web", 20.0), (&["--template", "series"], "series", 30.0)]
+    {
+        let more = [&given[..], more, &["--inject", "errors=5", "-o", "json"]].concat();
+        let ran = backtest(&files, &more);
+        assert_eq!(ran.code, 0, "{}", ran.complaint);
+        let report: Value = serde_json::from_str(&ran.said).unwrap();
+        let judge = judge(&report, name);
+        let good = &judge["unchanged"]["rollback"];
+        assert_eq!(good["of"], 24, "{report}");
+        assert!(good["hits"].as_u64().unwrap() <= 2, "{good}");
+        let found = &judge["regressions"][0]["found"];
+        assert_eq!(found["rollback"]["hits"], 24, "{found}");
+        assert_eq!(found["medianMinutes"], first, "{found}");
     }
+    let short = [&given[..], &config, &["--window", "45m", "-o", "json"]].concat();
+    let ran = backtest(&files, &short);
+    let said = "2 of the 3 judgements of kayenta lie within a window: --window 1h has all";
+    assert!(ran.said.contains(said), "{} {}", ran.said, ran.complaint);
 }
 
 /// Series of a mesh without pods: limits are judged on all traffic, and nothing is compared.

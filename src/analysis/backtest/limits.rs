@@ -1,17 +1,21 @@
 //! Limits on query results, counted as the tool that they were written for counts them.
 //!
 //! A template's `successCondition`, `failureCondition` and limits go through the functions that a run
-//! uses. Flagger's checks are counted by Flagger's loop: every interval the first metric out of its range
-//! ends the tick and adds one to a counter that never forgets; no value is out of range; the rollback
-//! comes on the tick after the counter has reached the threshold.
+//! uses, and metrics that Kayenta judges through its loop. Flagger's checks are counted by Flagger's:
+//! every interval the first metric out of its range ends the tick and adds one to a counter that never
+//! forgets; no value is out of range; the rollback comes on the tick after the counter has reached the
+//! threshold.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::args::Secrets;
 use crate::analysis::assess::{self, completed};
+use crate::analysis::compare::About;
 use crate::analysis::decide;
+use crate::analysis::kayenta;
 use crate::analysis::measure::{Answer, measure};
 use crate::analysis::metric::{Checked, CheckedMetric};
+use crate::analysis::observed::Observed;
 use crate::analysis::run::retry;
 use crate::analysis::sample::{Outcome, Sample};
 use crate::api::{AnalysisPhase, MetricResult};
@@ -19,15 +23,28 @@ use crate::api::{AnalysisPhase, MetricResult};
 /// The interval where a metric has none, as in a run.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
-/// When a run of these metrics would have failed between `from` and `until`. `ask` answers the metric at
-/// a place at a time.
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Question {
+    /// The metric by its place.
+    pub metric: usize,
+    /// Which of its queries: Kayenta's judge has several.
+    pub query: usize,
+    /// At what time.
+    pub at: Timestamp,
+    /// Points since then, so far apart; none: only that at the time.
+    pub since: Option<(Timestamp, SignedDuration)>,
+}
+
+/// When a run of these metrics would have failed between `from` and `until`.
 pub fn template(
     checked: &Checked,
     from: Timestamp,
     until: Timestamp,
-    mut ask: impl FnMut(usize, Timestamp) -> Outcome,
+    mut ask: impl FnMut(Question) -> Outcome,
 ) -> Option<Timestamp> {
-    let secrets = Secrets::default();
+    let (secrets, observed) = (Secrets::default(), Observed::default());
+    let about = About { secrets: &secrets, observed: &observed, started: from };
     let mut results: Vec<MetricResult> = vec![MetricResult::default(); checked.metrics.len()];
     let first =
         |metric: &CheckedMetric| from.saturating_add(metric.initial_delay.unwrap_or_default()).ok();
@@ -39,9 +56,20 @@ pub fn template(
             if *due != Some(now) {
                 continue;
             }
-            let outcome = ask(place, now);
-            let answer = Answer { outcome: &outcome, events: None };
-            measure(metric, result, &answer, &secrets, now);
+            let question = Question { metric: place, query: 0, at: now, since: None };
+            if let Some(judged) = &metric.kayenta {
+                let (since, at, step) = judged.span(from, now);
+                let keys = judged.questions(&metric.name).enumerate();
+                let answer = |(query, (key, _)): (usize, (String, &str))| {
+                    (key, ask(Question { query, at, since: Some((since, step)), ..question }))
+                };
+                let answers: Vec<_> = keys.map(answer).collect();
+                kayenta::record(metric, result, &answers, &about, now);
+            } else {
+                let outcome = ask(question);
+                let answer = Answer { outcome: &outcome, events: None };
+                measure(metric, result, &answer, &secrets, now);
+            }
             result.measurements.drain(..result.measurements.len().saturating_sub(1));
             let phase = assess::metric(metric, result, false).phase;
             *due = if completed(phase) { None } else { next(metric, result, now) };

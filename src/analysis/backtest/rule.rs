@@ -102,6 +102,28 @@ impl Rule {
     /// # Errors
     /// Why it cannot be replayed.
     pub fn of(query: &str, pod_label: &str, all: &mut Vec<Asked>) -> Result<Self, RuleError> {
+        Self::read(query, None, pod_label, all)
+    }
+
+    /// The same where it is known whose series the query asks for, whatever its matchers say.
+    ///
+    /// # Errors
+    /// Why it cannot be replayed.
+    pub fn of_arm(
+        query: &str,
+        arm: Arm,
+        pod_label: &str,
+        all: &mut Vec<Asked>,
+    ) -> Result<Self, RuleError> {
+        Self::read(query, Some(arm), pod_label, all)
+    }
+
+    fn read(
+        query: &str,
+        known: Option<Arm>,
+        pod_label: &str,
+        all: &mut Vec<Asked>,
+    ) -> Result<Self, RuleError> {
         let mut expr = parser::parse(query).map_err(RuleError::Parse)?;
         let mut keep = BTreeSet::new();
         named_labels(&expr, &mut keep)?;
@@ -109,6 +131,7 @@ impl Rule {
         let mut series: Vec<Named> = Vec::new();
         each_selector(&mut expr, &mut |selector| {
             let (bare, arm) = bare(selector, pod_label)?;
+            let arm = known.unwrap_or(arm);
             let keep = match is_bucket(&bare) {
                 true => keep.iter().cloned().chain(["le".to_owned()]).collect(),
                 false => keep.iter().filter(|label| *label != "le").cloned().collect(),

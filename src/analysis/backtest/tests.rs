@@ -240,8 +240,8 @@ fn limited(answers: &[f64], edit: impl Fn(&mut Metric)) -> Option<i64> {
     edit(&mut metric);
     let spec = AnalysisRunSpec { metrics: vec![metric], ..AnalysisRunSpec::default() };
     let checked = metric::check(&spec, &Secrets::default()).unwrap();
-    let ended = template(&checked, at(0), at(240), |_, now| {
-        let minute = now.duration_since(at(0)).as_secs() as f64 / 60.0;
+    let ended = template(&checked, at(0), at(240), |question| {
+        let minute = question.at.duration_since(at(0)).as_secs() as f64 / 60.0;
         match answers.get(minute as usize) {
             Some(value) if value.is_nan() => Outcome::from(Sample::Empty),
             Some(value) => Outcome::from(Sample::Series(vec![*value])),

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::args::Backtest;
-use super::flagger;
+use super::{flagger, kayenta};
 use crate::analysis::arms::Arm;
 use crate::analysis::backtest::limits::Checks;
 use crate::analysis::backtest::rule::mark;
@@ -19,7 +19,7 @@ use crate::analysis::metric::{self, Checked, CheckedMetric};
 use crate::analysis::{Ask, ReleaseContext, Sample, Source, build_run, flatten};
 use crate::api::analysis::{NoData, OnError};
 use crate::api::analysis_run::RunRelease;
-use crate::api::{AnalysisTemplateSpec, DurationSpec, Metric};
+use crate::api::{AnalysisTemplateSpec, DurationSpec};
 use crate::cli::analyze::input::{
     Template, catalog, check, instant, objects, root, secrets, templates, text, values,
 };
@@ -76,7 +76,8 @@ pub(super) struct Change {
 pub(super) struct Limits {
     pub(super) name: String,
     pub(super) counted: Counted,
-    pub(super) rules: Vec<Rule>,
+    /// Of each metric.
+    pub(super) rules: Vec<Vec<Rule>>,
     /// What each series of all rules reads of the signals: asked, signal, how.
     pub(super) feeds: Vec<(usize, usize, Feed)>,
 }
@@ -153,7 +154,7 @@ impl Input {
             asked: gathered.asked,
             signals: gathered.signals,
             limits: gathered.limits,
-            kayenta: kayenta(args)?,
+            kayenta: canary_config(args)?,
             source,
             namespace,
             catalog: held,
@@ -213,6 +214,15 @@ fn split_words(
     Ok((ours, flagger))
 }
 
+/// The words, and for arguments that name a version the mark of its arm.
+fn marked(args: &Backtest, words: &[String]) -> Vec<String> {
+    let of = |names: &[String], arm: Arm| -> Vec<String> {
+        names.iter().map(|name| format!("{name}={}", mark(arm))).collect()
+    };
+    let marks = [of(&args.canary_arg, Arm::Canary), of(&args.stable_arg, Arm::Stable)];
+    [words.to_vec(), marks.concat()].concat()
+}
+
 /// The metrics of a template and of those that it names.
 fn template(
     args: &Backtest,
@@ -232,18 +242,10 @@ fn template(
             as_argo(spec);
         }
     }
-    let marked = |names: &[String], arm: Arm| -> Vec<String> {
-        names.iter().map(|name| format!("{name}={}", mark(arm))).collect()
-    };
-    let mut words = words.to_vec();
-    words.extend(marked(&args.canary_arg, Arm::Canary));
-    words.extend(marked(&args.stable_arg, Arm::Stable));
-    let stanza = AnalysisStanza {
-        args: values(&words, &specs).map_err(|error| {
-            anyhow!("{error}; or --canary-arg NAME where it names the new version's pods")
-        })?,
-        ..AnalysisStanza::default()
-    };
+    let args_of_run = values(&marked(args, words), &specs).map_err(|error| {
+        anyhow!("{error}; or --canary-arg NAME where it names the new version's pods")
+    })?;
+    let stanza = AnalysisStanza { args: args_of_run, ..AnalysisStanza::default() };
     let named: Vec<_> = specs
         .iter()
         .map(|(name, spec)| crate::analysis::NamedTemplate { name: name.clone(), spec })
@@ -262,7 +264,10 @@ fn template(
     let filled = crate::analysis::args::values(&run.spec.args, &secrets)?;
     gathered.risk = run.spec.risk.as_deref().and_then(|risk| crate::cli::power::share(risk).ok());
     let mut limits = Vec::new();
-    for (metric, written) in replayed(checked.metrics, &run.spec.metrics, gathered) {
+    let mut metrics = checked.metrics;
+    // A canary config is one more metric, and the last.
+    let config = metrics.split_off(run.spec.metrics.len().min(metrics.len()));
+    for (metric, written) in metrics.into_iter().zip(&run.spec.metrics) {
         let written = crate::analysis::args::complete(written, &filled)?;
         gathered.sources.insert(metric.source.clone());
         match (&metric.compare, &written.compare) {
@@ -278,25 +283,12 @@ fn template(
             _ => limits.push(metric),
         }
     }
+    gathered.sources.extend(config.iter().map(|metric| metric.source.clone()));
+    limits.extend(config);
     let argos = specs.iter().any(|(name, _)| is_argos(objects, name));
     let named = if argos { format!("{name} (Argo)") } else { name.clone() };
     template_limits(args, named, limits, checked.rule, gathered);
     Ok(())
-}
-
-/// The metrics as they were checked and written, without those that Kayenta judges.
-fn replayed<'a>(
-    checked: Vec<CheckedMetric>,
-    written: &'a [Metric],
-    gathered: &mut Gathered,
-) -> Vec<(CheckedMetric, &'a Metric)> {
-    let why = "is left out: the queries of Kayenta's judge are not replayed; --kayenta FILE puts its \
-               judge, with that canary config, beside the others on what is compared";
-    for metric in checked.iter().filter(|metric| metric.kayenta.is_some()) {
-        gathered.notes.push(format!("metric {} {why}", metric.name));
-    }
-    let pairs = checked.into_iter().zip(written);
-    pairs.filter(|(metric, _)| metric.kayenta.is_none()).collect()
 }
 
 fn is_argos(objects: &[Value], name: &str) -> bool {
@@ -326,17 +318,28 @@ fn template_limits(
 ) {
     let (mut kept, mut rules) = (Vec::new(), Vec::new());
     for metric in metrics {
-        let about = match &metric.source.ask {
-            Ask::Prometheus { range: None } => {
-                Rule::of(&metric.query, &args.pod_label, &mut gathered.asked)
-                    .map_err(|error| error.to_string())
+        let (label, all) = (&args.pod_label, &mut gathered.asked);
+        let about = match (&metric.source.ask, &metric.kayenta) {
+            (Ask::Prometheus { .. }, Some(judged)) => {
+                kayenta::rules(judged, label, all).map_err(|error| error.to_string())
             }
-            Ask::Prometheus { range: Some(_) } => Err("a rangeQuery is not replayed".to_owned()),
+            (Ask::Prometheus { range: None }, None) => Rule::of(&metric.query, label, all)
+                .map(|rule| vec![rule])
+                .map_err(|error| error.to_string()),
+            (Ask::Prometheus { range: Some(_) }, None) => {
+                Err("a rangeQuery is not replayed".to_owned())
+            }
             _ => Err("only Prometheus has a history to read".to_owned()),
         };
         match about {
             Ok(found) => {
-                if let Some(small) = small_is_good(&metric) {
+                if let Some(judged) = &metric.kayenta {
+                    for (name, query, small) in kayenta::measured(judged) {
+                        find_signal(args, name, query, small, gathered);
+                    }
+                    let window = SignedDuration::try_from(args.window).unwrap_or_default();
+                    gathered.notes.extend(kayenta::too_short(&metric, window));
+                } else if let Some(small) = small_is_good(&metric) {
                     find_signal(args, &metric.name, &metric.query, small, gathered);
                 }
                 rules.push(found);
@@ -396,7 +399,7 @@ fn flagger_limits(args: &Backtest, canary: flagger::Canary, gathered: &mut Gathe
                     (Some(_), None) => find_signal(args, metric, query, false, gathered),
                     _ => {}
                 }
-                rules.push(rule);
+                rules.push(vec![rule]);
                 ranges.push(*range);
             }
             Err(why) => {
@@ -416,7 +419,7 @@ fn flagger_limits(args: &Backtest, canary: flagger::Canary, gathered: &mut Gathe
 fn feeds(gathered: &mut Gathered) {
     let Gathered { asked, signals, limits, .. } = gathered;
     for limits in limits {
-        for series in limits.rules.iter().flat_map(|rule| &rule.series) {
+        for series in limits.rules.iter().flatten().flat_map(|rule| &rule.series) {
             let Some(read) = asked.get(series.asked).filter(|_| series.arm == Arm::Canary) else {
                 continue;
             };
@@ -472,7 +475,8 @@ fn span(
     if history < window {
         bail!("--days {}: the history is shorter than one window of {window:#}", args.days);
     }
-    let looks_back = limits.iter().flat_map(|limits| &limits.rules).map(|rule| rule.lead).max();
+    let rules = limits.iter().flat_map(|limits| &limits.rules).flatten();
+    let looks_back = rules.map(|rule| rule.lead).max();
     let steps = looks_back.map_or(0, |lead| lead.as_secs().div_euclid(step.as_secs()) + 1);
     let lead = SignedDuration::from_secs(steps * step.as_secs());
     Ok(Span { until: until.unwrap_or(now), history, window, step, lead })
@@ -495,7 +499,7 @@ fn source(args: &Backtest, sources: &BTreeSet<Source>) -> anyhow::Result<Source>
     }
 }
 
-fn kayenta(args: &Backtest) -> anyhow::Result<Option<CanaryConfig>> {
+fn canary_config(args: &Backtest) -> anyhow::Result<Option<CanaryConfig>> {
     let Some(path) = &args.kayenta else { return Ok(None) };
     let text = std::fs::read_to_string(path);
     let text = text.with_context(|| format!("reading {}", path.display()))?;

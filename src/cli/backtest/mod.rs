@@ -9,6 +9,7 @@ mod asker;
 mod flagger;
 mod html;
 mod input;
+mod kayenta;
 mod learn;
 mod plot;
 mod progress;

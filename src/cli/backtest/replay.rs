@@ -411,14 +411,15 @@ fn limited(limits: &Limits, world: &World<'_>, pod_label: &str) -> Option<Timest
     let asker = Asker::new(&limits.rules, lines, pod_label, world.canary);
     let (from, until) = (world.from, world.until);
     match &limits.counted {
-        Counted::Template(checked) => {
-            limits::template(checked, from, until, |place, at| match limits.rules.get(place) {
-                Some(rule) => asker.outcome(rule, at),
+        Counted::Template(checked) => limits::template(checked, from, until, |question| {
+            let rules = limits.rules.get(question.metric);
+            match rules.and_then(|rules| rules.get(question.query)) {
+                Some(rule) => asker.outcome(rule, question),
                 None => crate::analysis::Sample::Empty.into(),
-            })
-        }
+            }
+        }),
         Counted::Flagger(checks) => limits::flagger(checks, from, until, |place, at| {
-            let rule = limits.rules.get(place);
+            let rule = limits.rules.get(place).and_then(|rules| rules.first());
             let answer = rule.map(|rule| asker.sample(rule, at));
             answer.and_then(Result::ok).unwrap_or(crate::analysis::Sample::Empty)
         }),
