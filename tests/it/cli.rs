@@ -410,3 +410,17 @@ async fn one_seed_of_a_simulation_gives_one_transcript_and_its_json_says_the_sam
     assert_eq!(said.code, 1);
     assert!(said.complaint.contains("none.scenario"), "{}", said.complaint);
 }
+
+#[tokio::test]
+async fn what_a_simulated_cluster_refuses_is_told_in_its_own_words() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (manifests, scenario) =
+        (path("background.yaml"), path("background_errors_are_rolled_back.scenario"));
+    let twice = ["-f", &manifests, "-f", &manifests, "--scenario", &scenario];
+    let said = run("simulate", &twice).await;
+    assert_eq!(said.code, 1);
+    let sentence = "error: Deployment: deployments.apps \"web\" already exists";
+    assert!(said.complaint.contains(sentence), "{}", said.complaint);
+    assert!(!said.complaint.contains("ApiStatus"), "{}", said.complaint);
+}

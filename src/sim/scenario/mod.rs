@@ -59,7 +59,7 @@ impl Report {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The cluster refused one of its own objects, or a manifest.
-    #[error("{what}: {status:?}")]
+    #[error("{what}: {status}")]
     Refused {
         /// What was written.
         what: String,
@@ -174,7 +174,7 @@ fn perform(act: &Act, cluster: &mut Cluster, manifests: &[Value]) -> Result<(), 
             }
         }
     };
-    done.map(|_| ()).map_err(|status| format!("{status:?}"))
+    done.map(|_| ()).map_err(|status| status.to_string())
 }
 
 fn at(span: SignedDuration) -> Timestamp {
