@@ -19,8 +19,12 @@ pub fn rest(view: &DeploymentView, user: &KnobFields, paused_is_enough: bool) ->
     if paused_is_enough && view.fields.paused {
         return None;
     }
+    rest_with(view, user, too_many(view))
+}
+
+/// The rest with a surge of so many pods.
+pub(super) fn rest_with(view: &DeploymentView, user: &KnobFields, surge: i32) -> Option<Write> {
     let knob = read_knob(view);
-    let surge = too_many(view);
     let mut patch = fields_patch(view, user, "rest: nothing moves whoever dies");
     patch.paused = (!view.fields.paused).then_some(true);
     patch.max_surge = (knob.surge != surge).then_some(IntOrString::Int(surge));

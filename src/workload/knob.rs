@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
+use super::deployment::rest_with;
 use super::view::{DeploymentView, ReplicaSetView, budget};
 use super::{NEVER_LATE_SECONDS, NEVER_READY_SECONDS};
 use crate::api::KnobFields;
@@ -294,7 +295,9 @@ fn leave_rest(view: &DeploymentView) -> Option<Motion> {
             ..KnobPatch::default()
         })));
     }
-    let counts = new.available > 0;
+    // Its status says 0 also before the rest that was just made has reached it.
+    let told = view.settled() && new.min_ready_seconds == NEVER_READY_SECONDS;
+    let counts = new.available > 0 || (new.replicas > 0 && !told);
     counts.then(|| wait("the new ReplicaSet to stop counting its pods as available", None))
 }
 
@@ -302,7 +305,7 @@ fn leave_rest(view: &DeploymentView) -> Option<Motion> {
 ///
 /// Under the knob, where it leaves both alone: at rest it keeps the total itself, and takes an added pod
 /// back before it is ready. An old pod is added, gets ready, and a new one goes, one by one. The last new
-/// pod goes at rest, where the native controller makes up for it.
+/// pod goes at rest, where the native controller makes up for it, and so does one that is not ready.
 fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motion {
     let (Some(new), Some(old)) = (view.current(), view.by_hash(aim.stable)) else {
         return wait("the ReplicaSets of both revisions", None);
@@ -313,17 +316,14 @@ fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motio
     }
     let surplus = view.total() - n;
     let last = k == 0 && new.replicas == 1;
-    if last && (surplus <= 0 || (surplus == 1 && old.replicas == n)) {
-        if let Some(rest) = super::deployment::rest(view, aim.user, false) {
+    if last && (surplus <= 0 || old.replicas >= n) {
+        if let Some(rest) = rest_with(view, aim.user, surplus.max(0)) {
             return Motion::Act(rest);
         }
         if !view.settled() {
             return wait("the Deployment controller", None);
         }
         return Motion::Act(scale(view, new, 0));
-    }
-    if let Some(leaving) = leave_rest(view) {
-        return leaving;
     }
     let kept = k.max(1);
     let (ready, wake) = old.available_after(min_ready(aim), now);
@@ -334,10 +334,19 @@ fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motio
         let of_new = || all_ready.then(|| (new, (new.replicas - surplus).max(kept)));
         unready_between(view, aim, surplus, now).or_else(of_new)
     };
-    let left = surplus + next.map_or(0, |(rs, to)| (to - rs.replicas).min(0));
-    let knob = knob_back(view, aim, (kept, left), now);
-    if view.fields.paused || read_knob(view) != knob {
-        return Motion::Act(Write::Deployment(turn(view, knob, n)));
+    if goes_at_rest(view, aim, next, now) {
+        if let Some(rest) = rest_with(view, aim.user, surplus) {
+            return Motion::Act(rest);
+        }
+    } else {
+        if let Some(leaving) = leave_rest(view) {
+            return leaving;
+        }
+        let left = surplus + next.map_or(0, |(rs, to)| (to - rs.replicas).min(0));
+        let knob = knob_back(view, aim, (kept, left), now);
+        if view.fields.paused || read_knob(view) != knob {
+            return Motion::Act(Write::Deployment(turn(view, knob, n)));
+        }
     }
     if !view.settled() {
         return wait("the Deployment controller", None);
@@ -349,6 +358,36 @@ fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motio
             Motion::Wait { reason, wake }
         }
     }
+}
+
+/// The next pod goes at rest where the budget needs what is too many: paused with that as the surge, the
+/// native controller gives its place to the largest ReplicaSet, the stable one. Under the knob the surge must
+/// go before the pod, and who pauses in between takes a pod that serves from the largest.
+fn goes_at_rest(
+    view: &DeploymentView,
+    aim: Aim<'_>,
+    next: Option<(&ReplicaSetView, i32)>,
+    now: Timestamp,
+) -> bool {
+    let surplus = view.total() - view.replicas;
+    let fewer = next.is_some_and(|(rs, to)| to < rs.replicas);
+    let begins = fewer || (next.is_none() && view.fields.paused);
+    if surplus <= 0 || spare(view, aim, now) >= surplus || !begins {
+        return false;
+    }
+    let after = |rs: &ReplicaSetView| match next {
+        Some((one, to)) if one.hash == rs.hash => to,
+        _ => rs.replicas,
+    };
+    let stable = view.by_hash(aim.stable).map_or(0, |rs| rs.replicas);
+    view.active().all(|rs| rs.hash == aim.stable || after(rs) < stable)
+}
+
+/// Pods that serve beyond those that the user's budget asks for.
+fn spare(view: &DeploymentView, aim: Aim<'_>, now: Timestamp) -> i32 {
+    let away = budget(aim.user, view.replicas).1;
+    view.active().map(|rs| rs.available_after(min_ready(aim), now).0).sum::<i32>()
+        - (view.replicas - away)
 }
 
 fn min_ready(aim: Aim<'_>) -> i32 {
@@ -371,8 +410,7 @@ fn knob_back(
     let serve = |rs: &ReplicaSetView| rs.available_after(min_ready(aim), now).0;
     let away = budget(aim.user, view.replicas).1;
     let surplus = view.total() - view.replicas;
-    let spare = view.active().map(serve).sum::<i32>() - (view.replicas - away);
-    let surge = (surplus - spare).clamp(0, left.max(0));
+    let surge = (surplus - spare(view, aim, now)).clamp(0, left.max(0));
     let allowed = kept.min(away + view.current().map_or(0, serve));
     match (allowed, surge) {
         // Both may not be 0. A surge beyond what is left would bring back what is taken: then it is one pod

@@ -134,7 +134,8 @@ impl Native {
         }
     }
 
-    /// While paused the sizes are made to add up, at the largest.
+    /// While paused the sizes are made to add up, at the largest: growing the newest of equals, shrinking
+    /// the oldest.
     fn sync_paused(&mut self, most: i32) {
         let n = self.n;
         let difference = most - self.total();
@@ -143,6 +144,9 @@ impl Native {
             [] => {}
             [only] => only.size = n,
             several => {
+                if difference < 0 {
+                    several.reverse();
+                }
                 let largest = several.iter_mut().max_by_key(|s| s.size).unwrap();
                 largest.size = (largest.size + difference).max(0);
             }
