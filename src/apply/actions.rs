@@ -132,6 +132,8 @@ async fn one(
                 Disowned::GrpcRoute => (Kind::GrpcRoute, ROUTES),
             };
             let entry = format!("/metadata/managedFields/{index}");
+            // Where somebody else wrote in between, our entry is at another place, or gone: a failed test is
+            // answered with 422. The next look says what is left to do.
             let body = json!([
                 {"op": "test", "path": "/metadata/uid", "value": uid},
                 {"op": "test", "path": format!("{entry}/manager"), "value": crate::api::FIELD_MANAGER},
@@ -139,7 +141,8 @@ async fn one(
                 {"op": "remove", "path": entry},
             ]);
             let at = path(group, namespace, kind.names().3, name);
-            (kind, Http::json_patch(at, body))
+            let sent = done_if(Http::json_patch(at, body).send(client).await, &[404, 422])?;
+            return Ok(sent.map(|object| Seen::Object(kind, object)));
         }
         Action::CreateService(object) => {
             let at = path("v1", namespace, "services", "");

@@ -1,13 +1,15 @@
 //! The product's own movement, decision by decision, against a Deployment controller.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use kube::api::ListParams;
-use serde_json::json;
-use sluice::api::{GATE_NAME, GateEntry, KnobFields, Rollout, RolloutStatus};
-use sluice::apply::{Operator, Target, run};
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::{Value, json};
+use sluice::api::{FIELD_MANAGER, GATE_NAME, GateEntry, KnobFields, Rollout, RolloutStatus};
+use sluice::apply::{Http, Operator, Target, run};
 use sluice::observe::{Kind, World};
-use sluice::rollout::{Action, Plan, Urgency};
+use sluice::rollout::{Action, Disowned, Plan, Urgency};
 use sluice::workload::knob::{Aim, move_to};
 use sluice::workload::{DeploymentView, Motion};
 
@@ -19,6 +21,8 @@ on_both_servers!(
     it_gets_to_every_size_within_the_users_budget,
     it_goes_back_from_the_knob_and_from_the_rest,
     it_goes_back_to_none,
+    a_pause_after_each_write_of_the_way_back_takes_no_pod_that_serves,
+    what_somebody_else_has_taken_out_of_managed_fields_is_gone,
     an_entry_that_another_rollout_has_written_stays,
 );
 
@@ -109,8 +113,13 @@ async fn rest(stage: &Stage) {
 
 /// Ten pods, gated and held, and the pod template hash of the stable version.
 async fn begun(place: Place, namespace: &str) -> Option<(Stage, String)> {
+    begun_with(place, namespace, json!({})).await
+}
+
+/// The same, with `spec` merged over the user's own.
+async fn begun_with(place: Place, namespace: &str, spec: Value) -> Option<(Stage, String)> {
     let stage = place.stage(namespace).await?;
-    stage.deploy(10, json!({})).await;
+    stage.deploy(10, spec).await;
     let stable = stage.set("v1").await.labels()["pod-template-hash"].clone();
     stage.gated(json!({"release": "r1"})).await;
     let Write::Spec(spec) = held("v2") else { unreachable!("held writes a spec") };
@@ -148,6 +157,72 @@ async fn it_goes_back_to_none(place: Place) {
     let least = move_to_size(&stage, 0, &stable).await;
     assert_eq!(least, 9, "the last one goes before its successor is ready");
     move_to_size(&stage, 3, &stable).await;
+}
+
+/// No new pod gets ready, all ten old ones are needed, and the surge of two is in use.
+async fn a_pause_after_each_write_of_the_way_back_takes_no_pod_that_serves(place: Place) {
+    let own = json!({"maxSurge": 2, "maxUnavailable": 0});
+    let spec = json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": own}});
+    let Some((stage, stable)) = begun_with(place, "move-back-paused", spec).await else { return };
+    let user = KnobFields {
+        max_surge: Some(IntOrString::Int(2)),
+        max_unavailable: Some(IntOrString::Int(0)),
+        ..user()
+    };
+    let now: Timestamp = "2026-06-01T12:00:00Z".parse().expect("a time");
+    for (new, pauses, at) in [(4, false, 2), (1, true, 1)] {
+        let aim = Aim { new_pods: new, exact: true, user: &user, stable: &stable, tolerated: 0 };
+        stage.least_ready();
+        for decisions in 0.. {
+            assert!(decisions < MANY, "it writes without end");
+            stage.settle_but(|tag| tag == "v2").await;
+            let view = view(&stage).await;
+            // There, it would go on where somebody pauses again and again.
+            if view.current().is_some_and(|rs| rs.replicas == new) {
+                break;
+            }
+            let Motion::Act(write) = move_to(&view, aim, now) else { break };
+            carry_out(&stage, &view, write).await;
+            if pauses {
+                stage.spec(Who::User, json!({"paused": true})).await;
+            }
+        }
+        assert_eq!(stage.rest().await.sizes["v2"], at);
+        assert_eq!(stage.least_ready(), 10, "on the way to {new}");
+    }
+}
+
+/// A controller and an uninstall may both take our entry out: who comes second is answered with 422.
+async fn what_somebody_else_has_taken_out_of_managed_fields_is_gone(place: Place) {
+    let Some(stage) = place.stage("disowned-twice").await else { return };
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "web", "namespace": stage.namespace},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    let as_user = PostParams { field_manager: Some("user".to_owned()), ..PostParams::default() };
+    let services: Api<Service> = Api::namespaced(stage.client(Who::User), &stage.namespace);
+    let service = serde_json::from_value(service).expect("a Service");
+    services.create(&as_user, &service).await.expect("it is made");
+    let client = stage.client(Who::Sluice);
+    let at = format!("/api/v1/namespaces/{}/services/web", stage.namespace);
+    let pinned = json!({"spec": {"selector": {"pod-template-hash": "v1"}}});
+    let written = Http::merge(at.clone(), pinned).send(&client).await.expect("it is pinned");
+    let managers = |object: &Value| -> Vec<String> {
+        let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+        entries.filter_map(|entry| entry["manager"].as_str().map(str::to_owned)).collect()
+    };
+    let index = managers(&written).iter().position(|name| name == FIELD_MANAGER);
+    let text = |field: &str| written["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let action = Action::Disown {
+        kind: Disowned::Service,
+        uid: text("uid"),
+        resource_version: text("resourceVersion"),
+        name: "web".to_owned(),
+        index: index.expect("our entry"),
+    };
+    act(&stage, "web", action.clone()).await;
+    act(&stage, "web", action).await;
+    let left = Http::get(at).send(&client).await.expect("the Service");
+    assert_eq!(managers(&left), ["user"]);
 }
 
 async fn an_entry_that_another_rollout_has_written_stays(place: Place) {
