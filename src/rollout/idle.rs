@@ -226,7 +226,8 @@ pub(crate) fn next_version(d: &mut Draft<'_>, view: &DeploymentView) {
     r.suspended_template = None;
     r.baking_since = None;
     r.shared = false;
-    // An older version may have pods still.
-    r.backward = view.current().is_some_and(|rs| rs.replicas > 0);
+    // An older version may have pods still, and one that went back a pod too many.
+    let too_many = r.backward && view.total() > view.replicas;
+    r.backward = too_many || view.current().is_some_and(|rs| rs.replicas > 0);
     d.event("NextVersion", format!("release {id} takes the place of {was}, from the first step"));
 }

@@ -502,3 +502,11 @@ fn a_pod_that_goes_back_is_not_brought_back_by_the_surge() {
         panic!("SIM_SEED=2006\n{transcript}\n{bad}");
     }
 }
+
+/// A jump forward on the way back forgot that one pod was too many by then.
+#[test]
+fn a_jump_forward_on_the_way_back_keeps_to_the_surge() {
+    if let Err((bad, transcript)) = play(2820) {
+        panic!("SIM_SEED=2820\n{transcript}\n{bad}");
+    }
+}

@@ -34,7 +34,13 @@ fn going_back(sets: Vec<ReplicaSetView>) -> Snapshot {
 
 #[test]
 fn of_too_many_pods_one_in_between_that_is_not_ready_goes_before_a_new_one_that_is() {
-    let s = going_back(vec![set("v1", 5, 5), marked("v3", 2, 1), marked("v2", 4, 4)]);
+    let mut s = going_back(vec![set("v1", 5, 5), marked("v3", 2, 1), marked("v2", 4, 4)]);
+    view_of(&mut s).fields = KnobFields {
+        paused: true,
+        max_surge: Some(IntOrString::Int(1)),
+        ..release(&mut s).originals.clone()
+    };
+    view_of(&mut s).fields.max_unavailable = Some(IntOrString::Int(1));
     let made = plan_of(&s);
     let Some(Write::Scale { replica_set, from: 2, to: 1, .. }) = written(&made) else {
         panic!("{made:#?}");
@@ -46,6 +52,17 @@ fn of_too_many_pods_one_in_between_that_is_not_ready_goes_before_a_new_one_that_
         panic!("{made:#?}");
     };
     assert_eq!(replica_set, "web-v2");
+}
+
+/// The pods that are ready are just those that the budget asks for: who pauses must find the surge that keeps
+/// them.
+#[test]
+fn a_pod_that_is_not_ready_goes_at_rest_where_the_budget_needs_what_is_too_many() {
+    let s = going_back(vec![set("v1", 7, 7), marked("v2", 4, 3)]);
+    let Some(Write::Deployment(patch)) = written(&plan_of(&s)).cloned() else { panic!() };
+    assert_eq!((patch.paused, patch.max_surge), (Some(true), Some(IntOrString::Int(1))));
+    let s = going_back(vec![set("v1", 7, 7), marked("v2", 4, 4)]);
+    assert!(matches!(written(&plan_of(&s)), Some(Write::Scale { from: 4, to: 3, .. })));
 }
 
 #[test]
@@ -203,4 +220,52 @@ fn a_workload_let_go_with_every_pod_new_is_not_left_paused() {
     let made = plan_of(&s);
     let Some(Write::Deployment(patch)) = written(&made) else { panic!("{made:#?}") };
     assert_eq!((patch.paused, &patch.max_surge), (Some(false), &Some(IntOrString::Int(2))));
+}
+
+#[test]
+fn old_pods_count_again_before_the_native_controller_chooses_among_their_sets() {
+    let never = crate::workload::NEVER_READY_SECONDS;
+    let mut s = released(Stage::RollingBack, StepState::StepUpgrade, 0, 0);
+    let mut middle = set("v2", 3, 3);
+    (middle.min_ready_seconds, middle.available) = (never, 0);
+    let broken = set("v3", 1, 0);
+    s.workload = Some(workload("v1", vec![set("v1", 6, 6), middle.clone(), broken.clone()]));
+    s.workload.as_mut().unwrap().fields.paused = true;
+    let made = plan_of(&s);
+    let Some(Write::MinReady { replica_set, seconds: 0, .. }) = written(&made) else {
+        panic!("{made:#?}");
+    };
+    assert_eq!(replica_set, "web-v2");
+    middle.min_ready_seconds = 0;
+    let view = s.workload.as_mut().unwrap();
+    view.replica_sets = vec![set("v1", 6, 6), middle.clone(), broken.clone()];
+    assert_eq!(written(&plan_of(&s)), None, "not before it is seen");
+    middle.available = 3;
+    view_of(&mut s).replica_sets = vec![set("v1", 6, 6), middle, broken];
+    assert!(matches!(written(&plan_of(&s)), Some(Write::Deployment(_))));
+}
+
+#[test]
+fn a_version_in_between_that_never_got_ready_goes_before_one_that_did() {
+    let mut s = released(Stage::Stepping, StepState::BeforeStepUpgrade, 0, 0);
+    let sets = vec![set("v1", 5, 5), set("v3", 4, 4), set("v4", 1, 0), set("v2", 0, 0)];
+    view_of(&mut s).replica_sets = sets;
+    let made = plan_of(&s);
+    let Some(Write::Scale { replica_set, to: 0, desired: 10, .. }) = written(&made) else {
+        panic!("{made:#?}");
+    };
+    assert_eq!(replica_set, "web-v4");
+}
+
+#[test]
+fn a_version_that_comes_on_the_way_back_is_on_the_way_back_while_a_pod_is_too_many() {
+    for (old, back) in [(7, true), (6, false)] {
+        let mut s = going_back(vec![set("v1", old, old), marked("v2", 4, 4)]);
+        let view = view_of(&mut s);
+        view.template = template("v3");
+        view.template_hash = template_hash(&template("v3"));
+        let made = plan_of(&s);
+        assert!(events(&made).contains(&"NextVersion"), "{made:#?}");
+        assert_eq!(made.status.release.unwrap().backward, back);
+    }
 }

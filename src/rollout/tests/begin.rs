@@ -1,0 +1,88 @@
+//! What begins a release, and what is held.
+
+use super::*;
+
+#[test]
+fn a_new_template_starts_a_release_entry_before_status_before_the_first_move() {
+    let made = plan_of(&held());
+    let names_it = |a: &Action| match a {
+        Action::Gate { entry: Some(e), .. } => e.release.is_some() && e.originals.is_some(),
+        _ => false,
+    };
+    let entry = place(&made, names_it);
+    let finalizer = place(&made, |a| *a == Action::Finalizer(true));
+    let status = place(&made, |a| *a == Action::Status);
+    let write = place(&made, |a| matches!(a, Action::Workload { .. }));
+    assert!(entry < status && finalizer < status && status < write, "{made:#?}");
+    assert!(events(&made).contains(&"ReleaseStarted"));
+    assert_eq!(made.urgency, Urgency::Now);
+}
+
+#[test]
+fn nothing_new_is_healthy_and_gated_and_moves_nothing() {
+    let made = plan_of(&snapshot(Some(workload("v1", vec![set("v1", 10, 10)]))));
+    assert_eq!(made.status.phase, Some(Phase::Healthy));
+    assert!(!made.actions.iter().any(|a| matches!(a, Action::Workload { .. })));
+    let entry =
+        |a: &Action| matches!(a, Action::Gate { entry: Some(e), .. } if e.release.is_none());
+    place(&made, entry);
+    assert_eq!(made.waiting, None);
+}
+
+#[test]
+fn a_status_of_a_newer_version_is_not_written_over() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 2, 8);
+    status(&mut s).schema = Some(STATUS_SCHEMA + 1);
+    let made = plan_of(&s);
+    assert_eq!(made.actions, [], "what it remembers would be lost");
+    assert_eq!(made.urgency, Urgency::None);
+    assert!(waiting(&made).contains("newer Sluice"), "{}", waiting(&made));
+}
+
+#[test]
+fn a_template_that_failed_is_held_until_retry() {
+    let mut s = held();
+    status(&mut s).rejected = Some(Rejected {
+        template_hash: template_hash(&template("v2")),
+        reason: "errors".into(),
+        at: None,
+    });
+    let made = plan_of(&s);
+    assert_eq!(made.status.phase, Some(Phase::Failed));
+    assert!(waiting(&made).contains("errors"), "{}", waiting(&made));
+    ask(&mut s, RequestVerb::Retry);
+    let made = plan_of(&s);
+    assert!(events(&made).contains(&"ReleaseStarted"));
+}
+
+#[test]
+fn what_cannot_be_released_says_why() {
+    let mut recreate = held();
+    recreate.workload.as_mut().unwrap().fields.type_ = Some("Recreate".into());
+    let mut rival = held();
+    rival.rival = Some("older".into());
+    let mut invalid = held();
+    invalid.rollout = rollout(&json!({"strategy": {"canary": {"steps": [{"replicas": "0%"}]}}}));
+    for (s, words) in [
+        (recreate, "RollingUpdate"),
+        (rival, "older"),
+        (invalid, "steps[0].replicas"),
+        (snapshot(None), "create it"),
+    ] {
+        let made = plan_of(&s);
+        assert!(waiting(&made).contains(words), "{words}: {}", waiting(&made));
+        assert!(!made.actions.iter().any(|a| matches!(a, Action::Workload { .. })));
+    }
+}
+
+#[test]
+fn a_next_version_that_has_too_many_pods_already_goes_back_to_its_step() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 2, 4);
+    let view = view_of(&mut s);
+    view.replica_sets = vec![set("v1", 4, 4), set("v3", 4, 4), set("v2", 2, 2)];
+    view.template = template("v3");
+    view.template_hash = template_hash(&template("v3"));
+    let made = plan_of(&s);
+    assert!(events(&made).contains(&"NextVersion"), "{made:#?}");
+    assert!(made.status.release.unwrap().backward);
+}

@@ -1,0 +1,167 @@
+//! Pods of a step: lost, too many, too few, late.
+
+use super::*;
+use crate::api::status::CanaryStatus;
+
+#[test]
+fn a_lost_share_is_brought_back_by_the_stable_template() {
+    let s = released(Stage::Stepping, StepState::StepPaused, 10, 0);
+    let made = plan_of(&s);
+    assert_eq!(made.status.release.as_ref().map(|r| r.stage), Some(Stage::Suspended));
+    let put = |a: &Action| match a {
+        Action::Workload { write: Write::Deployment(patch), .. } => patch.template.is_some(),
+        _ => false,
+    };
+    place(&made, put);
+    assert!(waiting(&made).contains("no stable pod"), "{}", waiting(&made));
+}
+
+#[test]
+fn a_single_pod_that_is_new_is_what_its_step_wants() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 1, 0);
+    s.workload.as_mut().unwrap().replicas = 1;
+    let made = plan_of(&s);
+    assert_eq!(made.status.release.as_ref().map(|r| r.stage), Some(Stage::Stepping));
+    assert!(waiting(&made).contains("approval"), "{}", waiting(&made));
+}
+
+#[test]
+fn a_release_that_is_scaled_to_one_pod_gives_it_to_the_stable_version_and_waits() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 1, 0);
+    view_of(&mut s).replicas = 1;
+    release(&mut s).shared = true;
+    let made = plan_of(&s);
+    assert_eq!(made.status.release.as_ref().map(|r| r.stage), Some(Stage::Suspended));
+    follow(&mut s, made);
+    let mut view = workload("v1", vec![set("v1", 1, 1), set("v2", 0, 0)]);
+    view.replicas = 1;
+    s.workload = Some(view);
+    let made = plan_of(&s);
+    assert_eq!(written(&made), None, "{made:#?}");
+    assert!(waiting(&made).contains("single replica"), "{}", waiting(&made));
+    let template_again =
+        |made: &Plan| matches!(written(made), Some(Write::Deployment(p)) if p.template.is_some());
+    follow(&mut s, made);
+    let mut more = s.clone();
+    view_of(&mut more).replicas = 10;
+    view_of(&mut more).replica_sets = vec![set("v1", 10, 10), set("v2", 0, 0)];
+    assert!(template_again(&plan_of(&more)), "with more it goes on");
+    ask(&mut s, RequestVerb::Retry);
+    assert!(template_again(&plan_of(&s)), "or when a person says so");
+}
+
+#[test]
+fn a_pause_before_the_end_does_not_make_pods_ready() {
+    let mut s = released(Stage::Finalising, StepState::Completed, 10, 0);
+    release(&mut s).since = Some(crate::api::Time(NOW));
+    view_of(&mut s).replica_sets = vec![set("v1", 0, 0), set("v2", 10, 4)];
+    let made = plan_of(&s);
+    assert!(waiting(&made).contains("4 of 10"), "{}", waiting(&made));
+    assert_eq!(written(&made), None);
+    view_of(&mut s).replica_sets = vec![set("v1", 0, 0), set("v2", 10, 10)];
+    let Some(Write::Deployment(patch)) = written(&plan_of(&s)).cloned() else { panic!() };
+    assert_eq!(patch.paused, Some(false), "the fields are given back");
+}
+
+#[test]
+fn a_step_that_is_smaller_than_the_one_before_says_that_it_goes_back() {
+    let mut s = released(Stage::Stepping, StepState::BeforeStepUpgrade, 5, 5);
+    s.rollout = Rollout {
+        spec: rollout(&json!({"strategy": {"canary": {"steps": [
+            {"replicas": "50%"}, {"replicas": 1}, {"replicas": "100%"}]}}}))
+        .spec,
+        ..s.rollout
+    };
+    release(&mut s).step = 1;
+    let made = plan_of(&s);
+    assert!(made.status.release.unwrap().backward);
+}
+
+#[test]
+fn pods_that_a_scale_event_adds_to_a_step_come_before_the_traffic_that_waits_for_them() {
+    let mut s = released(Stage::Stepping, StepState::StepTrafficRouting, 1, 9);
+    let canary = json!({
+        "trafficRoutings": [{"service": "web", "gateway": {"httpRouteName": "web"}}],
+        "steps": [{"replicas": "20%", "traffic": "20%"}, {"replicas": "100%"}],
+    });
+    s.rollout.spec = rollout(&json!({"strategy": {"canary": canary}})).spec;
+    let made = plan_of(&s);
+    let state = made.status.release.as_ref().map(|r| r.state);
+    assert_eq!(state, Some(StepState::StepUpgrade), "one of two is there");
+    assert!(matches!(written(&made), Some(Write::Deployment(_))), "{made:#?}");
+}
+
+/// The stable Service, pinned by the release, which the notes say.
+fn pinned(s: &mut Snapshot) {
+    let service = json!({"metadata": {"name": "web", "uid": "s", "resourceVersion": "1"},
+        "spec": {"selector": {"app": "web", "pod-template-hash": "v1"}, "ports": [{"port": 80}]}});
+    s.services.insert("web".into(), service);
+    release(s).traffic_notes = Some(r#"{"routes":{},"pinned":["web"],"canaries":[]}"#.to_owned());
+}
+
+fn opened(plan: &Plan) -> bool {
+    plan.actions.iter().any(|a| {
+        matches!(a, Action::PutService(s)
+            if s.pointer("/spec/selector/pod-template-hash").is_none())
+    })
+}
+
+#[test]
+fn a_pause_leaves_no_service_without_an_endpoint() {
+    for paused in [true, false] {
+        let mut s = released(Stage::Stepping, StepState::StepPaused, 1, 0);
+        view_of(&mut s).replicas = 1;
+        s.rollout.spec.strategy.paused = paused;
+        release(&mut s).held = (!paused).then(|| "the analysis cannot tell".into());
+        pinned(&mut s);
+        let made = plan_of(&s);
+        assert!(opened(&made), "scaling took the last stable pod away: {made:#?}");
+    }
+}
+
+#[test]
+fn a_pause_does_not_keep_a_version_that_scaling_gave_every_pod() {
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 10, 0);
+    s.rollout.spec.strategy.paused = true;
+    let made = plan_of(&s);
+    assert_eq!(made.status.release.map(|r| r.stage), Some(Stage::Suspended));
+}
+
+#[test]
+fn a_pod_that_gets_ready_costs_no_status_write() {
+    let mut s = released(Stage::Stepping, StepState::StepUpgrade, 2, 8);
+    let view = s.workload.as_mut().unwrap();
+    view.replica_sets = vec![set("v1", 8, 8), set("v2", 2, 0)];
+    let first = plan_of(&s);
+    follow(&mut s, first);
+    let view = s.workload.as_mut().unwrap();
+    view.replica_sets = vec![set("v1", 8, 8), set("v2", 2, 1)];
+    let made = plan_of(&s);
+    assert_eq!(made.urgency, Urgency::Soon);
+    assert!(!made.actions.contains(&Action::Status));
+}
+
+/// One pod is too many on the way back: the step that is jumped to takes it, whichever it is.
+#[test]
+fn a_jump_forward_on_the_way_back_is_still_on_the_way_back() {
+    let mut s = released(Stage::Stepping, StepState::StepUpgrade, 7, 4);
+    release(&mut s).backward = true;
+    let asked = CanaryStatus { next_step_index: Some(3), ..CanaryStatus::default() };
+    status(&mut s).canary_status = Some(asked);
+    let made = plan_of(&s);
+    assert!(events(&made).contains(&"Jumped"), "{made:#?}");
+    assert!(made.status.release.unwrap().backward);
+}
+
+#[test]
+fn a_step_that_is_jumped_to_on_the_way_back_gets_no_more_pods_than_it_wants() {
+    let mut s = released(Stage::Stepping, StepState::StepUpgrade, 7, 3);
+    s.rollout.spec = rollout(&json!({"strategy": {"canary": {"steps": [
+        {"replicas": "20%"}, {"replicas": "40%"}, {"replicas": "50%"}, {"replicas": "100%"}]}}}))
+    .spec;
+    release(&mut s).backward = true;
+    let asked = CanaryStatus { next_step_index: Some(3), ..CanaryStatus::default() };
+    status(&mut s).canary_status = Some(asked);
+    let made = plan_of(&s);
+    assert!(waiting(&made).contains("move to 5 new"), "{made:#?}");
+}
