@@ -21,21 +21,12 @@ use crate::api::{AnalysisRunSpec, AnalysisTemplateSpec, GROUP, RolloutSpec, VERS
 use crate::sim::schema;
 use crate::spec::{Plan, SpecError, supported};
 
+pub use crate::analysis::Severity;
 use place::Node;
 pub use place::Place;
 
 /// How the finding begins that says no more than a schema's.
 const UNREADABLE: &str = "cannot be read";
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// It works and is likely a mistake.
-    Warning,
-    /// It cannot work.
-    Error,
-}
 
 /// Which kind of thing is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -87,7 +78,7 @@ impl Rule {
     }
 }
 
-/// One thing that is wrong.
+/// One thing that is wrong. An [`analysis::Finding`] knows no rule, and no place in a text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad it is.
@@ -455,10 +446,7 @@ fn of_spec_error(error: SpecError) -> Finding {
 fn of_finding(finding: analysis::Finding) -> Finding {
     let analysis::Finding { path, value, message, remedy, severity } = finding;
     Finding {
-        severity: match severity {
-            analysis::Severity::Warning => Severity::Warning,
-            analysis::Severity::Error => Severity::Error,
-        },
+        severity,
         rule: Rule::Template,
         path,
         value,

@@ -24,8 +24,9 @@ use crate::stats::conformal::{reachable, windows_needed};
 /// Between two windows of one Rollout: what a release asks comes first.
 const PAUSE: SignedDuration = SignedDuration::from_millis(500);
 
-/// Rollouts that are learnt at the same time, and how soon the next one asks for a place.
-const PLACES: usize = 4;
+/// Rollouts that are learnt at the same time, or whose past is read, and how soon the next one asks for a
+/// place: the servers belong to the releases.
+pub(super) const LEARNERS: usize = 4;
 const NO_PLACE: SignedDuration = SignedDuration::from_secs(15);
 
 /// The first and the longest pause after a window without an answer, and after how many in a row it is
@@ -140,7 +141,7 @@ impl Engine {
             if due.is_none_or(|due| due > now) {
                 return Ok((seat.kept.view(wanted), due));
             }
-            if self.learners() >= PLACES {
+            if self.learners() >= LEARNERS {
                 return Ok((seat.kept.view(wanted), after(NO_PLACE)));
             }
             let Calibrating { asked, policy, .. } = wanted.clone();

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::calibration::LEARNERS;
 use super::engine::{Engine, Outcome};
 use super::lease::Lease;
 use super::pages::{self, Pages};
@@ -23,8 +24,6 @@ const WORKERS: usize = 16;
 /// AnalysisRuns that are worked on at the same time: they wait for metric servers, so that a slow one
 /// must not hold up the others. The pool bounds what a server is asked.
 const RUNS: usize = 4_096;
-/// Rollouts whose past is read at the same time.
-const LEARNERS: usize = 4;
 /// How long reconciles under way may take after the end was asked for.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 

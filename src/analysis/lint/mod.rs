@@ -12,6 +12,7 @@ pub use whole::look_at_template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::args::{self, ArgError, Args};
@@ -20,7 +21,8 @@ use crate::api::rollout::TemplateRef;
 use crate::api::{AnalysisRunSpec, AnalysisTemplateSpec, Metric};
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// It works and is likely a mistake.
     Warning,
