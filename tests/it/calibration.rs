@@ -165,9 +165,6 @@ async fn a_real_prometheus_teaches_the_same_as_the_one_in_memory() {
     let learnt = learn(learner(now), &pool, now).await;
     assert_eq!(learnt.windows.len(), 4, "{learnt}");
     assert_eq!(learnt, learn(learner(now), &memory, now).await);
-    let (_, paths) = learnt.write().unwrap();
-    // What climbs in which window depends on the hour at which the history ends.
-    assert!(paths.values().any(|bytes| bytes.iter().any(|byte| *byte != 0)), "nothing climbs");
 }
 
 /// A cluster whose Rollout compares on its first step.
