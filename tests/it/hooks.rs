@@ -15,7 +15,8 @@ use sluice::hooks::{Caller, Http};
 use sluice::rollout::{HookAnswer, HookCall};
 use sluice::sim::cluster::USER;
 use sluice::sim::plugins::api_server;
-use tokio::io::AsyncBufReadExt;
+
+use crate::example::Example;
 
 const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -253,27 +254,14 @@ async fn a_server_is_verified_by_the_authority_that_the_hook_names() {
     assert!(message.contains("tls.ca"), "{message}");
 }
 
-/// The example server, until the test is over.
-struct Example(tokio::process::Child, String);
-
-async fn example() -> Option<Example> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hook-gate/server.py");
-    let mut command = tokio::process::Command::new("python3");
-    command.arg(path).env("SIGNING_KEY", KEY).env("TOKEN", "s3cret");
-    command.stdout(std::process::Stdio::piped()).kill_on_drop(true);
-    let Ok(mut child) = command.spawn() else {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no python3");
-        println!("SKIP: there is no python3");
-        return None;
-    };
-    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
-    let address = lines.next_line().await.unwrap().unwrap();
-    Some(Example(child, address))
-}
-
 #[tokio::test]
 async fn the_example_verifies_its_callers_takes_its_time_and_knows_a_decision_again() {
-    let Some(Example(_child, address)) = example().await else { return };
+    let Some(example) =
+        Example::start("hook-gate", &[("SIGNING_KEY", KEY), ("TOKEN", "s3cret")]).await
+    else {
+        return;
+    };
+    let address = &example.address;
     let client = client();
     let now = sluice::clock::Clock::now(&sluice::clock::SystemClock);
     let hooks = Http::default();

@@ -24,6 +24,7 @@ mod controlplane;
 mod crash;
 mod crds;
 mod demo;
+mod example;
 mod fields;
 mod hooks;
 mod install;

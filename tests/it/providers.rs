@@ -11,8 +11,8 @@ use sluice::analysis::{
 use sluice::api::{AnalysisPhase, AnalysisRun};
 use sluice::providers::{Catalog, MetricSource, Pool, Server, run_due};
 use sluice::spec::AnalysisStanza;
-use tokio::io::AsyncBufReadExt;
 
+use crate::example::Example;
 use crate::prometheus::{Prometheus, SERVERS};
 
 /// Pools whose default server is a real Prometheus, one of version 2 and one of version 3; fewer where
@@ -247,28 +247,11 @@ async fn a_real_victoriametrics_is_asked_as_prometheus_is() {
     assert_eq!(error.kind, ErrorKind::Refused, "{error}");
 }
 
-/// The example server, until the test is over.
-struct Plugin(tokio::process::Child, String);
-
-async fn example() -> Option<Plugin> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/metric-plugin/server.py");
-    let mut command = tokio::process::Command::new("python3");
-    command.arg(path).stdout(std::process::Stdio::piped()).kill_on_drop(true);
-    let Ok(mut child) = command.spawn() else {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no python3");
-        println!("SKIP: there is no python3");
-        return None;
-    };
-    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
-    let address = lines.next_line().await.unwrap().unwrap();
-    Some(Plugin(child, address))
-}
-
 #[tokio::test]
 async fn the_example_plugin_gives_values_and_takes_its_time() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Some(Plugin(_child, address)) = example().await else { return };
-    let server = Server::at(&address).unwrap();
+    let Some(example) = Example::start("metric-plugin", &[]).await else { return };
+    let server = Server::at(&example.address).unwrap();
     let namespaced = BTreeMap::from([(("shop".to_owned(), "own".to_owned()), Ok(server))]);
     let pool = Pool::new(Catalog { namespaced, ..Catalog::default() }).unwrap();
     let asking = |plugin: &str, config: Value| {
