@@ -53,7 +53,7 @@ pub struct CheckedKayenta {
     config: CanaryConfig,
     thresholds: Thresholds,
     queries: Vec<Asked>,
-    step: SignedDuration,
+    pub(super) step: SignedDuration,
     lookback: Option<SignedDuration>,
     warm_up: SignedDuration,
 }
@@ -68,21 +68,11 @@ struct Asked {
 
 impl CheckedKayenta {
     /// The span of the series at a judgement.
-    fn window(&self, started: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
+    pub(super) fn window(&self, started: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
         let from = |at: Timestamp, span: SignedDuration| at.saturating_add(span).unwrap_or(at);
         let start = from(started, self.warm_up);
         let start = self.lookback.map_or(start, |lookback| start.max(from(now, -lookback)));
         (start.min(now), now)
-    }
-
-    /// The span of the series at a judgement, and the distance between two points.
-    pub(crate) fn span(
-        &self,
-        started: Timestamp,
-        now: Timestamp,
-    ) -> (Timestamp, Timestamp, SignedDuration) {
-        let (start, end) = self.window(started, now);
-        (start, end, self.step)
     }
 
     /// How they are asked.

@@ -58,10 +58,11 @@ pub fn template(
             }
             let question = Question { metric: place, query: 0, at: now, since: None };
             if let Some(judged) = &metric.kayenta {
-                let (since, at, step) = judged.span(from, now);
+                let (start, at) = judged.window(from, now);
+                let since = Some((start, judged.step));
                 let keys = judged.questions(&metric.name).enumerate();
                 let answer = |(query, (key, _)): (usize, (String, &str))| {
-                    (key, ask(Question { query, at, since: Some((since, step)), ..question }))
+                    (key, ask(Question { query, at, since, ..question }))
                 };
                 let answers: Vec<_> = keys.map(answer).collect();
                 kayenta::record(metric, result, &answers, &about, now);
