@@ -49,9 +49,9 @@ pub struct Script {
     lost: u64,
 }
 
-/// Stories in which the native controller takes every canary pod at once. Until the controller has heard of
-/// it, its Service has nobody there: at most five seconds of half the load.
-const ALL_AT_ONCE: (&str, u64) = ("routed_scaled_to_one_", 500);
+/// The story in which the native controller takes every canary pod at once. Until the controller has heard
+/// of it, its Service has nobody there: at most five seconds of half the load.
+const ALL_AT_ONCE: (&str, u64) = ("routed_scaled_to_one_leaves_the_stable_pod", 500);
 
 /// Where stories are.
 pub fn folder() -> PathBuf {
@@ -74,7 +74,7 @@ impl Script {
                 object["spec"]["minReadySeconds"] = json!(2);
             }
         }
-        let lost = if name.starts_with(ALL_AT_ONCE.0) { ALL_AT_ONCE.1 } else { 0 };
+        let lost = if name == ALL_AT_ONCE.0 { ALL_AT_ONCE.1 } else { 0 };
         Self { pods, scenario, manifests, lost }
     }
 
