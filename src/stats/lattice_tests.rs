@@ -27,6 +27,24 @@ fn brute(plan: &[Segment], log_e: f64, slack: f64) -> f64 {
 }
 
 #[test]
+fn an_excess_in_units_of_its_deviation_is_the_score_of_statsmodels() {
+    let oracle = crate::stats::recorded::scipy();
+    let cases = oracle["two_rate"].as_array().unwrap();
+    for case in cases {
+        let number = |name: &str| case[name].as_f64().unwrap();
+        let (bad, other) = (number("a"), number("b"));
+        let mut excess = Excess::default();
+        let split = Split::of(number("n"), number("m"), 1.0).unwrap();
+        excess.observe(&split, bad, bad + other);
+        let (score, p) = (excess.events / excess.variance.sqrt(), &case["poisson_score_larger"]);
+        assert!((score - p[0].as_f64().unwrap()).abs() < 1e-9, "{case}: {score}");
+        let chance = crate::stats::special::normal_cdf(-score);
+        assert!((chance - p[1].as_f64().unwrap()).abs() < 1e-9, "{case}: {chance}");
+    }
+    assert_eq!(cases.len(), 4);
+}
+
+#[test]
 fn the_programme_agrees_with_every_order_of_events() {
     for (events, rho) in [(12, 0.5), (16, 0.1), (18, 0.25), (9, 0.9)] {
         for (log_e, slack) in [(2.0, 3.1), (3.0, f64::INFINITY), (f64::INFINITY, 2.5), (5.3, 4.0)] {

@@ -19,6 +19,8 @@ pub mod pods;
 pub mod quantile;
 pub mod rank;
 pub mod rates;
+#[cfg(test)]
+pub(crate) mod recorded;
 pub mod sort;
 pub mod special;
 pub mod zeroin;

@@ -1,8 +1,10 @@
 //! How long until a change of a given size is known? In closed form, before and during a run.
 //!
 //! Of the bad events, pi1 = w theta/(w theta + 1 - w) are the canary's when the true ratio is theta, and
-//! rho at the edge of the null. Each event is worth KL(pi1 || rho) on average. To reach A = ln(1/alpha) + 1
-//! (the 1 is what the grid costs) with probability p takes y/KL events with
+//! rho at the edge of the null. Each event is worth g on average, what it adds to ln E with the best
+//! alternative of the grid: KL(pi1 || rho), less where no alternative is near, and nothing for a ratio
+//! that is within about 7 % of what the null allows. To reach A = ln(1/alpha) + 1 (the 1 is what the grid
+//! costs) with probability p takes y/g events with
 //!
 //! ```text
 //! y = ((1.414 z_p + sqrt(2 z_p^2 + 4 A))/2)^2
@@ -10,6 +12,7 @@
 //!
 //! No test of level alpha can do with fewer events on average than about ln(1/alpha)/KL (Wald 1945).
 
+use super::rates::Split;
 use super::special::normal_quantile;
 
 /// What a run is like.
@@ -74,27 +77,44 @@ impl Traffic {
         self.canary * theta / (self.canary * theta + 1.0 - self.canary)
     }
 
+    /// Bad events per minute when the true ratio is `theta`.
+    fn events_per_minute(&self, theta: f64) -> f64 {
+        60.0 * self.per_second * self.bad * (self.canary * theta + 1.0 - self.canary)
+    }
+
     /// Information per minute when the true ratio is `theta` and the null allows `bound`.
     fn information_per_minute(&self, theta: f64, bound: f64) -> f64 {
-        let events = 60.0 * self.per_second * self.bad * (self.canary * theta + 1.0 - self.canary);
-        events * divergence(self.share_of_events(theta), self.share_of_events(bound))
+        let told = divergence(self.share_of_events(theta), self.share_of_events(bound));
+        self.events_per_minute(theta) * told
+    }
+
+    /// Minutes until `needed` of it is gathered, when each event adds `growth`.
+    fn minutes(&self, needed: f64, theta: f64, growth: Option<f64>) -> f64 {
+        let growth = growth.filter(|growth| *growth > 0.0);
+        growth.map_or(f64::INFINITY, |growth| needed / (self.events_per_minute(theta) * growth))
     }
 
     /// Minutes until a ratio of `theta` is found with probability `p`; infinite for one that the null
-    /// allows, or without traffic.
+    /// allows or nearly allows, or without traffic.
     pub fn minutes_to_find(&self, theta: f64, goal: Goal, p: f64) -> f64 {
         if theta <= goal.bound {
             return f64::INFINITY;
         }
-        information(goal.height, p) / self.information_per_minute(theta, goal.bound)
+        let split = Split::new(self.share_of_events(goal.bound));
+        let growth = split.map(|split| split.growth(self.share_of_events(theta)));
+        self.minutes(information(goal.height, p), theta, growth)
     }
 
-    /// Minutes until an equal canary is proven to be below `margin` times, with probability `p`.
+    /// Minutes until an equal canary is proven to be below `margin` times, with probability `p`; infinite
+    /// for a margin of nearly nothing.
     pub fn minutes_to_pass(&self, margin: f64, beta: f64, p: f64) -> f64 {
         if margin <= 1.0 {
             return f64::INFINITY;
         }
-        information(-libm::log(beta), p) / self.information_per_minute(1.0, margin)
+        // The arms are in each other's place.
+        let split = Split::new(1.0 - self.share_of_events(margin));
+        let growth = split.map(|split| split.growth(1.0 - self.canary));
+        self.minutes(information(-libm::log(beta), p), 1.0, growth)
     }
 
     /// The smallest ratio that is found within `minutes` with probability `p`; none up to 1,000 times.
@@ -168,6 +188,43 @@ mod tests {
         }
         let pass = traffic(200.0, 0.01).minutes_to_pass(1.25, 0.05, 0.5);
         assert!((pass - 14.3).abs() < 0.05 * 14.3, "{pass}");
+    }
+
+    /// 2,000 requests a second, of which 1 % are bad: simulated medians, or never.
+    #[test]
+    fn a_ratio_that_is_hardly_above_the_bound_is_found_late_or_never() {
+        for (theta, bound, half) in [(1.1, 1.0, 14.8), (1.2, 1.1, 17.0)] {
+            let goal = Goal::level(0.01, bound);
+            let minutes = traffic(2_000.0, 0.01).minutes_to_find(theta, goal, 0.5);
+            assert!((minutes - half).abs() <= 0.15 * half, "{theta} {bound}: {minutes}");
+        }
+        for (theta, bound) in [(1.3, 1.25), (1.06, 1.0), (1.1, 1.05)] {
+            let goal = Goal::level(0.01, bound);
+            let minutes = traffic(2_000.0, 0.01).minutes_to_find(theta, goal, 0.5);
+            assert_eq!(minutes, f64::INFINITY, "{theta} {bound}");
+        }
+        let (traffic, goal) = (traffic(2_000.0, 0.01), Goal::level(0.01, 1.0));
+        assert_eq!(traffic.minutes_to_pass(1.06, 0.05, 0.5), f64::INFINITY);
+        let smallest = traffic.smallest_ratio(1e6, goal, 0.9).unwrap();
+        assert!((1.07..1.08).contains(&smallest), "{smallest}");
+    }
+
+    /// The canary's requests against those that one look at two proportions takes (statsmodels).
+    #[test]
+    fn looking_all_the_time_takes_no_more_than_twice_the_requests_of_one_look() {
+        let oracle = crate::stats::recorded::scipy();
+        let cases = oracle["power"].as_array().unwrap();
+        for case in cases {
+            let number = |name: &str| case[name].as_f64().unwrap();
+            let canary = 1.0 / (1.0 + number("ratio"));
+            let traffic = Traffic { per_second: 1.0, canary, bad: number("p1") };
+            let goal = Goal::level(number("alpha"), 1.0);
+            let theta = number("p2") / number("p1");
+            let minutes = traffic.minutes_to_find(theta, goal, number("power"));
+            let times = 60.0 * canary * minutes / number("n_canary");
+            assert!((1.0..2.0).contains(&times), "{case}: {times}");
+        }
+        assert_eq!(cases.len(), 3);
     }
 
     #[test]

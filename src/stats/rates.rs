@@ -93,6 +93,13 @@ impl Split {
     pub fn rho(&self) -> f64 {
         self.rho
     }
+
+    /// What an event adds to ln E on average, with the alternative that fits best, when this share of the
+    /// events is the canary's. Not above 0 where the smallest alternative already says too much.
+    pub fn growth(&self, share: f64) -> f64 {
+        let means = GRID.ln_theta.iter().zip(&self.ln_mean);
+        means.map(|(theta, mean)| share * theta - mean).fold(f64::NEG_INFINITY, f64::max)
+    }
 }
 
 /// The e-process, alone or with [`Restarts`].
@@ -258,6 +265,11 @@ impl Equivalence {
     /// Forgets what was seen.
     pub fn begin_anew(&mut self) {
         self.process = RateProcess::default();
+    }
+
+    /// From the next tick on it is tested against this margin.
+    pub fn allow(&mut self, margin: f64) {
+        self.margin = margin;
     }
 
     /// ln E against "at least `margin` times".

@@ -6,9 +6,9 @@ use proptest::test_runner::RngSeed;
 use serde_json::Value;
 
 use super::*;
+use crate::stats::recorded::scipy;
 use crate::stats::zeroin::Tolerance;
 
-const SCIPY: &str = include_str!("../../../tests/data/stats/golden_oracle_a.json");
 const KAYENTA: &str = include_str!("../../../tests/data/stats/kayenta_golden.json");
 
 fn sample(values: &Value) -> Sample {
@@ -26,7 +26,7 @@ fn close(found: f64, expected: f64, tolerance: f64) {
 
 #[test]
 fn the_test_is_that_of_scipy_with_and_without_ties_and_continuity() {
-    let golden: Value = serde_json::from_str(SCIPY).unwrap();
+    let golden = scipy();
     let sides = [
         ("two-sided", Alternative::TwoSided),
         ("greater", Alternative::Greater),
@@ -57,7 +57,7 @@ fn the_test_is_that_of_scipy_with_and_without_ties_and_continuity() {
 
 #[test]
 fn percentiles_are_those_of_numpy() {
-    let golden: Value = serde_json::from_str(SCIPY).unwrap();
+    let golden = scipy();
     for set in golden["two_sample"].as_array().unwrap() {
         let x = sample(&set["x"]);
         for (p, expected) in set["percentiles_R7"].as_object().unwrap() {
@@ -81,6 +81,16 @@ const Z_98: f64 = 2.326_347_874_040_841;
 
 fn z(confidence: f64) -> f64 {
     -crate::stats::special::normal_quantile((1.0 - confidence) / 2.0)
+}
+
+#[test]
+fn the_quantile_of_the_interval_is_that_of_kayentas_suite() {
+    let golden: Value = serde_json::from_str(KAYENTA).unwrap();
+    let cases = golden["mannwhitney"].as_array().unwrap();
+    let case = cases.iter().find(|case| case["name"] == "Test zQuant").unwrap();
+    let expected: f64 = case["asserts"][0][0].as_str().unwrap().parse().unwrap();
+    close(crate::stats::special::normal_quantile(0.01), expected, 1e-6);
+    close(-Z_98, expected, 1e-6);
 }
 
 #[test]
