@@ -122,6 +122,10 @@ impl Cron {
     /// The first firing after `after`, on the clocks of `zone`.
     #[must_use]
     pub fn next_after(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        self.soon(after, zone).or_else(|| self.after_whole_days(after, zone))
+    }
+
+    fn after_whole_days(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         // A firing that a gap delays may belong to the day before.
         let first = zone.to_datetime(after).date().yesterday().ok()?;
         let mut day = first;
@@ -133,6 +137,30 @@ impl Cron {
                 }
             }
             day = day.tomorrow().ok()?;
+        }
+        None
+    }
+
+    /// The first firing after `after` when it is near, and no clock changes about then: without the instants
+    /// of whole days, of which a cron of every minute has thousands.
+    fn soon(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let offset = zone.to_offset(after);
+        let same = |at: Timestamp| zone.to_offset(at) == offset;
+        // No clock that is changed leaves out more than a day.
+        let near = SignedDuration::from_hours(26);
+        if !same(after.checked_sub(near).ok()?) || !same(after.checked_add(near).ok()?) {
+            return None;
+        }
+        let local = offset.to_datetime(after);
+        let first = local.date();
+        for day in [first, first.tomorrow().ok()?] {
+            let hours = self.hours.iter().filter(|hour| day > first || **hour >= local.hour());
+            for hour in hours.filter(|_| self.includes(day)) {
+                let times = self.minutes.iter().map(|minute| day.at(*hour, *minute, 0, 0));
+                if let Some(time) = times.filter(|time| *time > local).min() {
+                    return offset.to_timestamp(time).ok().filter(|at| *at <= after + near);
+                }
+            }
         }
         None
     }

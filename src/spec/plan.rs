@@ -24,6 +24,8 @@ const PROGRESS_DEADLINE: SignedDuration = SignedDuration::from_secs(600);
 
 /// The words of the schema's rules.
 const REPLICAS_DOWN: &str = "replicas must not go down from one step to the next";
+const ROUTE_TWICE: &str =
+    "a route is named by two trafficRoutings; give each Service a route of its own";
 const TRAFFIC_DOWN: &str = "traffic must not go down from one step to the next";
 
 /// A checked release plan.
@@ -208,6 +210,12 @@ fn routings(canary: &Canary, errors: &mut Errors) -> Vec<TrafficRouting> {
             let remedy = "a service is named twice in trafficRoutings; put all its routes in one \
                           entry (gateway.httpRouteNames)";
             errors.invalid(format!("{}.service", path(i)), &routing.service, remedy);
+        }
+        // What restores a route is kept by its name.
+        let before = parsed.iter().take(i).filter(|before| before.service != routing.service);
+        let mut taken = before.flat_map(|before| &before.routes);
+        if let Some(route) = taken.find(|route| routing.routes.contains(route)) {
+            errors.invalid(format!("{}.gateway", path(i)), &route.to_string(), ROUTE_TWICE);
         }
     }
     parsed

@@ -7,6 +7,13 @@ use jiff::SignedDuration;
 use super::error::Errors;
 use crate::api::rollout::{GatewayRef, TrafficRoutingRef};
 
+/// The longest name that `-canary` can follow in the name of a Service.
+const SERVICE_LENGTH: usize = 56;
+
+/// The words of the schema's rule.
+const SERVICE_TOO_LONG: &str =
+    "service may have 56 characters at most: the Service NAME-canary beside it may have 63";
+
 /// A route of the Gateway API, in the Rollout's namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteRef {
@@ -73,6 +80,9 @@ impl TrafficRouting {
         if service.is_empty() {
             let remedy = "must be the name of the Service that selects the workload's pods";
             errors.invalid(format!("{path}.service"), service, remedy);
+        }
+        if service.len() > SERVICE_LENGTH {
+            errors.invalid(format!("{path}.service"), service, SERVICE_TOO_LONG);
         }
         if let Some(ingress) = ingress {
             let remedy = "only routes of the Gateway API are moved; use gateway.httpRouteName";

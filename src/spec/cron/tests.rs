@@ -97,6 +97,28 @@ fn a_time_that_the_autumn_fold_shows_twice_fires_the_first_time() {
 }
 
 #[test]
+fn a_near_firing_is_the_one_that_whole_days_give() {
+    for (cron, tz) in [
+        ("*/7 * * * *", "Europe/Berlin"),
+        ("30 2 * * *", "Europe/Berlin"),
+        ("15 3,9 * * 1-5", "America/New_York"),
+        ("0 0 1 * *", "Australia/Lord_Howe"),
+        ("59 23 * * *", "Pacific/Apia"),
+    ] {
+        let (zone, parsed) = (zone(tz).unwrap(), Cron::parse(cron).unwrap());
+        // Twelve days about each change of 2026, and that day which Apia left out.
+        for begin in ["2026-03-20", "2026-10-20", "2026-03-03", "2026-10-28", "2011-12-24"] {
+            let begin: Timestamp = format!("{begin}T00:00:30Z").parse().unwrap();
+            for step in 0..(12 * 24 * 4) {
+                let at = begin + SignedDuration::from_mins(15 * step);
+                let slow = parsed.after_whole_days(at, &zone);
+                assert_eq!(parsed.next_after(at, &zone), slow, "{cron} {tz} {at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_zone_is_its_place_on_the_map() {
     let from = "2026-11-30T00:00:00Z";
     assert_eq!(firings("0 9 * * *", "Asia/Kolkata", from, 1), ["Mon 11-30 09:00+05:30"]);

@@ -205,3 +205,35 @@ fn a_frozen_step_reads_as_it_did_in_its_plan() {
     let canary: Canary = serde_json::from_value(raw).unwrap();
     assert_eq!(StepPlan::parse(&plan.steps[1].raw, 1, &canary).unwrap(), plan.steps[1]);
 }
+
+#[test]
+fn a_route_belongs_to_one_service_and_each_kind_has_its_own_names() {
+    let with = |other: Value| {
+        canary(json!({
+            "trafficRoutings": [
+                {"service": "web", "gateway": {"httpRouteName": "web", "grpcRouteNames": ["rpc"]}},
+                {"service": "admin", "gateway": other},
+            ],
+            "steps": [{"traffic": "10%"}],
+        }))
+    };
+    let gateway = ["spec.strategy.canary.trafficRoutings[1].gateway"];
+    assert_eq!(paths(with(json!({"httpRouteName": "web"}))), gateway);
+    assert_eq!(paths(with(json!({"httpRouteNames": ["admin", "web"]}))), gateway);
+    let said = with(json!({"grpcRouteNames": ["rpc"]})).unwrap_err()[0].to_string();
+    assert!(said.contains("GRPCRoute rpc") && said.contains("a route of its own"), "{said}");
+    assert!(with(json!({"httpRouteName": "rpc", "grpcRouteNames": ["web"]})).is_ok());
+}
+
+#[test]
+fn a_service_leaves_room_for_the_name_of_its_canary() {
+    let named = |length| {
+        canary(json!({
+            "trafficRoutings": [
+                {"service": "s".repeat(length), "gateway": {"httpRouteName": "web"}}],
+            "steps": [{"traffic": "10%"}],
+        }))
+    };
+    assert!(named(56).is_ok());
+    assert_eq!(paths(named(57)), ["spec.strategy.canary.trafficRoutings[0].service"]);
+}
