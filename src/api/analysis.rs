@@ -229,6 +229,20 @@ pub struct Metric {
     /// given) is. Default `Wait`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnError>,
+    /// Added: what NaN is, also in one value of several. Default: what `noData` says.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "onNaN")]
+    pub on_nan: Option<NoData>,
+    /// Added: what series of a `rangeQuery` are that have ended, with `Judge` by their values. Default: what
+    /// `noData` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_stale: Option<NoData>,
+    /// Added: as `onError`, of errors that are timeouts. Default: what `onError` says. Errors for which the
+    /// same is said are counted together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_timeout: Option<OnError>,
+    /// Added: as `onError`, of a server that limits the rate (429). Default: what `onError` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_rate_limited: Option<OnError>,
     /// Added: time to the next try after an error, always the same; `10s` is what Argo does.
     /// Absent: 10 s, doubled with each error in a row up to `interval` (at most 5 min).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,8 +252,8 @@ pub struct Metric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_events: Option<i64>,
-    /// Added: the number of events behind an answer, asked of the same provider when `minEvents` is
-    /// given. Absent: derived from the divisor of the query.
+    /// Added: the query for the number of events behind an answer, asked of the same provider (Prometheus,
+    /// Datadog, web) when `minEvents` is given. Absent: derived from the divisor of a PromQL query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::query")]
     pub events: Option<String>,
@@ -260,7 +274,8 @@ pub enum NoData {
     Fail,
     /// An inconclusive measurement.
     Inconclusive,
-    /// What Argo makes of it: the conditions are asked about NaN, and an empty result is an error.
+    /// What Argo makes of it: the conditions are asked about NaN and the values of series that have ended,
+    /// and an empty result is an error.
     Judge,
 }
 

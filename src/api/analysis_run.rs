@@ -205,7 +205,7 @@ pub struct AnalysisRunStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RunCalibration {
-    /// What it is worth: `calibrated to alpha 1% on 336 windows of 60 min`, or why it is not.
+    /// What it is worth: `calibrated to alpha 1% on 336 windows of 60 min and 400 pods`, or why it is not.
     pub message: String,
     /// The boundary and the noise, as the judge's own text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

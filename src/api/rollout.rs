@@ -37,8 +37,7 @@ use super::status::RolloutStatus;
     derive = "Default",
     category = "sluice",
     validation = Rule::new(
-        "!has(oldSelf.status) || !has(oldSelf.status.phase) \
-         || !(oldSelf.status.phase in ['Progressing', 'Terminating']) \
+        "!has(oldSelf.status) || !has(oldSelf.status.release) \
          || self.spec.workloadRef == oldSelf.spec.workloadRef"
     )
     .message("workloadRef cannot change while a release runs; wait for its end or abort it"),
@@ -71,7 +70,8 @@ use super::status::RolloutStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutSpec {
-    /// The workload that is released, in the Rollout's namespace.
+    /// The workload that is released, in the Rollout's namespace. Between releases another one may be
+    /// named; the one before is let go then.
     pub workload_ref: WorkloadRef,
     /// True takes Sluice's hands off: what is under way is ended as `onDelete` says and the
     /// workload is nobody's until this is false again.
@@ -192,6 +192,7 @@ pub struct Strategy {
         "a service is named twice in trafficRoutings; put all its routes in one \
          entry (gateway.httpRouteNames)"
     ),
+    validation = schema::routes_once(),
     validation = schema::rising_traffic(),
     validation = schema::rising_replicas()
 )]
@@ -286,6 +287,7 @@ pub struct Canary {
         "a service is named twice in trafficRoutings; put all its routes in one \
          entry (gateway.httpRouteNames)"
     ),
+    validation = schema::routes_once(),
     validation = schema::rising_traffic(),
     validation = schema::rising_replicas()
 )]
@@ -383,7 +385,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub hooks: Vec<Hook>,
-    /// How long the step may last before `onInconclusive` applies.
+    /// How long the step may last before `onInconclusive` applies; pods on their way have their deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<DurationSpec>,
 }

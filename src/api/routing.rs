@@ -17,7 +17,8 @@ use super::schema;
     )
     .message(
         "must name at least one router; write gateway: {httpRouteName: NAME}"
-    )
+    ),
+    validation = schema::service_length()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficRoutingRef {

@@ -147,6 +147,46 @@ pub(crate) fn rising_replicas() -> Rule {
     Rule::new(rule).message("replicas must not go down from one step to the next")
 }
 
+/// No two routings name one route.
+pub(crate) fn routes_once() -> Rule {
+    // A list that has none of the other's names: one field on the left, one on the right.
+    let apart = |kind: &str| {
+        let (one, many) = (format!("{kind}RouteName"), format!("{kind}RouteNames"));
+        let has = |routing: &str, field: &str| format!("!has({routing}.gateway.{field})");
+        let lists = format!(
+            "({} || {} || !a.gateway.{many}.exists(n, n in b.gateway.{many}))",
+            has("a", &many),
+            has("b", &many),
+        );
+        if kind == "grpc" {
+            return lists;
+        }
+        format!(
+            "({} || {} || a.gateway.{one} != b.gateway.{one}) && \
+             ({} || {} || !(a.gateway.{one} in b.gateway.{many})) && {lists}",
+            has("a", &one),
+            has("b", &one),
+            has("a", &one),
+            has("b", &many),
+        )
+    };
+    let rule = format!(
+        "!has(self.trafficRoutings) || self.trafficRoutings.all(a, self.trafficRoutings.all(b, \
+         a.service == b.service || !has(a.gateway) || !has(b.gateway) || ({} && {})))",
+        apart("http"),
+        apart("grpc"),
+    );
+    Rule::new(rule)
+        .message("a route is named by two trafficRoutings; give each Service a route of its own")
+}
+
+/// There is room for `-canary`.
+pub(crate) fn service_length() -> Rule {
+    Rule::new("size(self.service) <= 56").message(
+        "service may have 56 characters at most: the Service NAME-canary beside it may have 63",
+    )
+}
+
 /// The beginning of a rule on each two neighbouring steps: CEL has no ranges on older servers, so
 /// the 49 indices are written out.
 fn each_pair() -> String {

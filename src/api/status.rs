@@ -311,7 +311,7 @@ pub struct ReleaseStatus {
     pub step: i32,
     /// Its state.
     pub state: StepState,
-    /// Since when it is in this state.
+    /// Since when it is in this state; absent while nothing may go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// When the current step began.
