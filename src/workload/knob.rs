@@ -157,7 +157,10 @@ pub fn next_knob(s: KnobState) -> Knob {
             return set;
         }
     }
-    if s.k - s.new <= s.user_surge && s.k > s.new {
+    let cap = (s.user_unavailable + s.available).max(0);
+    // A pause may have come between: pods that it found not ready would cost stable ones.
+    let carried = s.new - s.tolerated <= cap;
+    if carried && s.k - s.new <= s.user_surge && s.k > s.new {
         return Knob { unavailable: s.new, surge: s.k - s.new };
     }
     if s.new >= s.k {
@@ -167,7 +170,6 @@ pub fn next_knob(s: KnobState) -> Knob {
             surge: s.user_surge.min(s.k),
         });
     }
-    let cap = (s.user_unavailable + s.available).max(0);
     let surge = s.user_surge.min(s.k);
     if surge == 0 {
         return Knob { unavailable: cap.min(s.k), surge: 0 };

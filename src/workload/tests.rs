@@ -373,6 +373,20 @@ fn a_surge_of_one_goes_one_by_one_and_ends_without_surge() {
     assert_eq!(all, [(1, 0), (1, 1), (1, 2), (0, 3)]);
 }
 
+#[test]
+fn new_pods_that_are_not_ready_take_no_stable_pod_when_the_knob_begins_anew() {
+    // Three were added by surge, then a pause took the knob away.
+    let begun = |available, tolerated| {
+        let (n, k, user_surge, user_unavailable) = (10, 5, 3, 0);
+        let (new, set) = (3, None);
+        next_knob(KnobState { n, k, new, available, tolerated, user_surge, user_unavailable, set })
+    };
+    assert_eq!(begun(0, 0), Knob { unavailable: 0, surge: 3 });
+    assert_eq!(begun(1, 0), Knob { unavailable: 1, surge: 3 });
+    assert_eq!(begun(3, 0), Knob { unavailable: 3, surge: 2 });
+    assert_eq!(begun(2, 1), Knob { unavailable: 3, surge: 2 }, "one need not be ready");
+}
+
 /// What the shipped policy writes for somebody's `minReadySeconds` 7 and surge 50 % under the knob.
 const NOTE: &str = r#"{"release":"r1","minReadySeconds":7,"progressDeadlineSeconds":2147483647,
     "type":"RollingUpdate","maxSurge":"50%","maxUnavailable":"30%"}"#;
