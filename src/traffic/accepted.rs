@@ -9,6 +9,8 @@ use super::refs::list;
 pub enum Acceptance {
     /// Every parent has accepted it and resolved its references.
     Accepted,
+    /// The route names no parent: nobody serves it, and nobody will speak.
+    Unserved,
     /// Somebody has not spoken yet.
     Pending {
         /// Who, and about what.
@@ -30,6 +32,9 @@ pub enum Acceptance {
 #[must_use]
 pub fn accepted(route: &Value) -> Acceptance {
     let generation = route.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+    if list(route.pointer("/spec/parentRefs")).is_empty() {
+        return Acceptance::Unserved;
+    }
     let answers = list(route.pointer("/status/parents"));
     let mut pending = None;
     for parent in list(route.pointer("/spec/parentRefs")) {
@@ -43,16 +48,13 @@ pub fn accepted(route: &Value) -> Acceptance {
         }
         for answer in mine {
             match judge(answer, generation, &name) {
-                Acceptance::Accepted => {}
+                Acceptance::Accepted | Acceptance::Unserved => {}
                 Acceptance::Pending { why } => {
                     pending.get_or_insert(why);
                 }
                 refused @ Acceptance::Refused { .. } => return refused,
             }
         }
-    }
-    if list(route.pointer("/spec/parentRefs")).is_empty() {
-        pending = Some("the route has no parentRefs, so no router serves it".to_owned());
     }
     pending.map_or(Acceptance::Accepted, |why| Acceptance::Pending { why })
 }

@@ -170,6 +170,25 @@ pub fn check_route(
     Ok(())
 }
 
+/// The other release, told by its canary Service, that splits a rule which sends to both Services. Two cannot
+/// split one rule: each would take the other's weights and rules for its user's.
+pub fn rival<'c>(
+    route: &Value,
+    pair: &ServicePair,
+    rule_name: Option<&str>,
+    canaries: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    let arms = Arms::of(route, pair);
+    let common = || rules(route).iter().filter(|rule| in_scope(rule, &arms, rule_name));
+    canaries.into_iter().find(|canary| {
+        let Some(service) = canary.strip_suffix("-canary") else { return false };
+        let theirs = ServicePair::of(service);
+        let theirs = Arms::of(route, &theirs);
+        let matched = || rules(route).iter().any(|rule| theirs.is_ours(rule));
+        common().any(|rule| theirs.is_edited(rule) || (theirs.has_stable(rule) && matched()))
+    })
+}
+
 /// One split of one route.
 struct Edit<'a> {
     arms: &'a Arms<'a>,

@@ -48,7 +48,7 @@ mod weights;
 pub use accepted::{Acceptance, accepted};
 pub use error::{RouteError, ServiceError};
 pub use gateway::{
-    Observed, Reach, apply_route, check_route, observed_split, reach, restore_route,
+    Observed, Reach, apply_route, check_route, observed_split, reach, restore_route, rival,
 };
 pub use notes::{RouteNotes, RuleNote};
 pub use service::{canary_service, check_canary_service, check_service, pin, pinned_to, unpin};

@@ -188,7 +188,29 @@ fn a_parent_that_has_not_answered_is_named() {
     let want = Acceptance::Pending { why: "Gateway gw has not answered".to_owned() };
     assert_eq!(accepted(&route), want);
     route["spec"]["parentRefs"] = json!([]);
-    assert!(matches!(accepted(&route), Acceptance::Pending { .. }));
+    assert_eq!(accepted(&route), Acceptance::Unserved);
+}
+
+#[test]
+fn a_rule_that_sends_to_both_services_belongs_to_the_release_that_splits_it_first() {
+    let backends = |names: &[&str]| {
+        let all: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+        json!({"backendRefs": all})
+    };
+    let ask = |rules: Value| {
+        let route = route("HTTPRoute", rules);
+        rival(&route, &pair(), None, ["other-canary"]).map(str::to_owned)
+    };
+    let other = Some("other-canary".to_owned());
+    assert_eq!(ask(json!([backends(&["web", "other", "other-canary"])])), other);
+    // Its rule for matching requests stands before the one that both want.
+    let both = backends(&["web", "other"]);
+    assert_eq!(ask(json!([backends(&["other-canary"]), both])), other);
+    assert_eq!(ask(json!([both])), None, "nothing is split");
+    let apart = json!([backends(&["other", "other-canary"]), backends(&["web"])]);
+    assert_eq!(ask(apart), None, "each has a rule of its own");
+    let own = json!([backends(&["web", "old", "old-canary"])]);
+    assert_eq!(ask(own), None, "a Service of the user's that is called so");
 }
 
 fn service() -> Value {
