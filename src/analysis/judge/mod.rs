@@ -27,5 +27,5 @@ pub fn judge(metric: &CheckedMetric, outcome: &Outcome) -> Judged {
 /// What a measurement without data is for the metric.
 #[must_use]
 pub(super) fn no_data(metric: &CheckedMetric, why: String) -> Judged {
-    threshold::no_data(metric, why)
+    threshold::no_data(metric.no_data, why)
 }

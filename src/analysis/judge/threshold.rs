@@ -1,9 +1,11 @@
 //! Success and failure conditions on one answer, with Argo's truth table.
 //!
 //! Data and its absence: an empty result and NaN are never compared with a number. They are an
-//! `Error` of the measurement with a message of their own, unless the metric's `noData` or its own
-//! condition (by `len`, `default`, `isNil`, `isNaN`) says what they mean. Argo compares NaN, so
-//! that `result > x` as failure condition passes on no data.
+//! `Error` of the measurement with a message of their own, unless the metric's policy or its own
+//! condition (by `len`, `default`, `isNil`, `== nil`, `??`, `isNaN`) says what they mean. Argo compares
+//! NaN, so that `result > x` as failure condition passes on no data.
+
+use std::borrow::Cow;
 
 use super::Judged;
 use crate::analysis::condition::Condition;
@@ -22,12 +24,16 @@ pub(super) fn judge(metric: &CheckedMetric, outcome: &Outcome) -> Judged {
         }
         Outcome::Answer { sample, warnings: _ } => sample,
     };
-    match sample.absence() {
-        Some(absence @ Absence::Stale(_)) => return no_data(metric, absence.to_string()),
-        Some(absence) if !judged_all_the_same(metric, absence) => {
-            return no_data(metric, absence.to_string());
+    let sample = &*seen(metric, sample);
+    if let Some(absence) = sample.absence() {
+        let policy = match absence {
+            Absence::Empty | Absence::Nil => metric.no_data,
+            Absence::Stale(_) => metric.on_stale,
+            Absence::NaN => metric.on_nan,
+        };
+        if !judged_all_the_same(metric, policy, absence) {
+            return no_data(policy, absence.to_string());
         }
-        Some(_) | None => {}
     }
     match conditions(metric, sample) {
         Ok(phase) => Judged { phase, message: None },
@@ -39,9 +45,19 @@ fn error_of(message: String) -> Judged {
     Judged { phase: AnalysisPhase::Error, message: Some(message) }
 }
 
-/// What a measurement without data is, as `noData` says; `why` in a few words.
-pub(super) fn no_data(metric: &CheckedMetric, why: String) -> Judged {
-    let phase = match metric.no_data {
+/// What is judged: of series that have ended their values, where that was asked for.
+fn seen<'a>(metric: &CheckedMetric, sample: &'a Sample) -> Cow<'a, Sample> {
+    match sample {
+        Sample::Stale { values, newest: _ } if metric.on_stale == NoData::Judge => {
+            Cow::Owned(Sample::from_series(values.clone()))
+        }
+        _ => Cow::Borrowed(sample),
+    }
+}
+
+/// What a measurement without data is, as its policy says; `why` in a few words.
+pub(super) fn no_data(policy: NoData, why: String) -> Judged {
+    let phase = match policy {
         NoData::Wait | NoData::Judge => AnalysisPhase::Error,
         NoData::Inconclusive => AnalysisPhase::Inconclusive,
         NoData::Pass => AnalysisPhase::Successful,
@@ -50,10 +66,10 @@ pub(super) fn no_data(metric: &CheckedMetric, why: String) -> Judged {
     Judged { phase, message: Some(format!("no data: {why}")) }
 }
 
-/// The conditions are asked: with `noData: Judge` always, without a policy when one of them names
-/// this absence.
-fn judged_all_the_same(metric: &CheckedMetric, absence: Absence) -> bool {
-    match metric.no_data {
+/// The conditions are asked: with `Judge` always, without a policy when one of them names this
+/// absence.
+fn judged_all_the_same(metric: &CheckedMetric, policy: NoData, absence: Absence) -> bool {
+    match policy {
         NoData::Judge => true,
         NoData::Wait => handled(metric, absence),
         NoData::Inconclusive | NoData::Pass | NoData::Fail => false,
@@ -85,7 +101,7 @@ fn holds(
     let Some(condition) = condition else { return Ok(None) };
     condition.holds(sample).map(Some).map_err(|error| {
         let empty = match sample.absence() {
-            Some(Absence::Empty) => {
+            Some(Absence::Empty | Absence::Nil) => {
                 ": metric result is nil or empty: no data returned from the metric provider"
             }
             Some(Absence::NaN | Absence::Stale(_)) | None => "",
@@ -97,6 +113,7 @@ fn holds(
 /// The numbers of a measurement: `0.0731 > 0.01`. The failure condition speaks first where it
 /// holds.
 pub(crate) fn explain(metric: &CheckedMetric, sample: &Sample) -> String {
+    let sample = &*seen(metric, sample);
     if let Some(absence) = sample.absence() {
         return absence.to_string();
     }

@@ -95,12 +95,25 @@ impl CanaryConfig {
     /// Reads a canary config.
     ///
     /// # Errors
-    /// When it is not one, or for another judge.
+    /// When it is not one, for another judge, or for fences that Kayenta's refuses.
     pub fn read(json: &Value) -> Result<Self, KayentaError> {
         let config =
             Self::deserialize(json).map_err(|error| KayentaError::Unreadable(error.to_string()))?;
         config.check_judge()?;
+        config.check_fences()?;
         Ok(config)
+    }
+
+    fn check_fences(&self) -> Result<(), KayentaError> {
+        for metric in &self.metrics {
+            let settings = Settings::read(&mut Reader::new(metric.canary()));
+            let flat = |factor: &f64| factor.is_nan() || *factor <= 0.0;
+            if let Some(factor) = settings.outliers.filter(flat) {
+                let (metric, factor) = (metric.name.clone(), factor.to_string());
+                return Err(KayentaError::OutlierFactor { metric, factor });
+            }
+        }
+        Ok(())
     }
 
     fn check_judge(&self) -> Result<(), KayentaError> {
@@ -115,14 +128,15 @@ impl CanaryConfig {
     /// Checks what a judgement would refuse.
     ///
     /// # Errors
-    /// For another judge, or thresholds that no score can reach in this order.
+    /// For another judge, fences without a width, or thresholds that no score can reach in this order.
     pub fn check(&self, thresholds: Thresholds) -> Result<(), KayentaError> {
         let Thresholds { pass, marginal } = thresholds;
         if marginal > pass {
             let (pass, marginal) = (pass.to_string(), marginal.to_string());
             return Err(KayentaError::Thresholds { pass, marginal });
         }
-        self.check_judge()
+        self.check_judge()?;
+        self.check_fences()
     }
 
     pub(super) fn metric(&self, name: &str) -> Result<&KayentaMetric, KayentaError> {

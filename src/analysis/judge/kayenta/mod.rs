@@ -45,6 +45,16 @@ pub enum KayentaError {
     /// A series of a metric that is not configured.
     #[error("could not find metric config for {0:?}; add it to metrics of the canary config")]
     UnknownMetric(String),
+    /// Fences without a width.
+    #[error(
+        "metric {metric:?}: canary.outliers.outlierFactor is {factor}; write one above 0, or strategy: keep"
+    )]
+    OutlierFactor {
+        /// Its metric.
+        metric: String,
+        /// As text, so that errors compare.
+        factor: String,
+    },
     /// Scores that no judgement can reach in this order.
     #[error("scoreThresholds: marginal {marginal} is above pass {pass}; lower it")]
     Thresholds {

@@ -239,6 +239,13 @@ fn what_is_not_understood_is_refused_or_named() {
         report.kayenta_quirks[0].message,
         "canary.direction is \"up\", which Kayenta takes for either"
     );
+    for (strategy, factor, refused) in
+        [("remove", json!(0), true), ("remove", json!("NaN"), true), ("keep", json!(0), false)]
+    {
+        let fences = json!({ "outliers": { "strategy": strategy, "outlierFactor": factor } });
+        let found = CanaryConfig::read(&json!({ "metrics": [metric("errors", "errors", fences)] }));
+        assert_eq!(matches!(found, Err(KayentaError::OutlierFactor { .. })), refused, "{found:?}");
+    }
     let crossed = Thresholds { pass: 50.0, marginal: 75.0 };
     assert!(matches!(judge(&config, crossed, &[]), Err(KayentaError::Thresholds { .. })));
 }

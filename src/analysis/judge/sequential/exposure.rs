@@ -9,13 +9,15 @@ use crate::stats::exposure::ShareWatch;
 /// A fifth of the weight to each side is as planned.
 const BAND: f64 = 0.2;
 
-/// The chance of a false alarm of the watch.
+/// The chance of a false alarm at one weight. Each weight is watched by itself: what one step got says
+/// nothing of the route of the next.
 const ALPHA: f64 = 0.001;
 
-/// With less than this part of the planned share in [`TICKS`] ticks nothing is known in time.
+/// With less than this part of the planned share nothing is known in time.
 const LITTLE: f64 = 0.5;
 
-/// Ticks in a row before a small share is said to last: a route takes a while to move.
+/// Ticks in a row before a small share is said to last: a route takes a while to move. With few requests a
+/// tick chance alone makes such rows, so that the requests must prove it too.
 const TICKS: u32 = 4;
 
 /// The watch over the canary's share of the requests.
@@ -27,6 +29,8 @@ pub struct ExposureWatch {
     total: f64,
     /// Ticks in a row with little traffic.
     little: u32,
+    /// The requests since the canary's share of them fell below [`LITTLE`] of the planned one.
+    low: Option<ShareWatch>,
 }
 
 impl ExposureWatch {
@@ -35,12 +39,7 @@ impl ExposureWatch {
     pub fn observe(&mut self, weight: Option<f64>, canary: f64, stable: f64) -> bool {
         if self.weight != weight {
             let moved = self.weight.is_some() && weight.is_some();
-            let watch = |weight| match self.watch {
-                Some(watch) => watch.step(weight),
-                None => ShareWatch::new(weight, BAND),
-            };
-            let watch = weight.and_then(watch);
-            *self = Self { weight, watch, ..Self::default() };
+            *self = Self::of(weight);
             return moved;
         }
         let (Some(weight), Some(watch)) = (weight, &mut self.watch) else { return false };
@@ -49,23 +48,30 @@ impl ExposureWatch {
             self.total += canary + stable;
             let little = canary < LITTLE * weight * (canary + stable);
             self.little = if little { self.little + 1 } else { 0 };
+            let mut low = self.low.or_else(|| ShareWatch::new(weight, LITTLE));
+            low.iter_mut().for_each(|low| _ = low.observe(canary, stable));
+            self.low = low.filter(|low| low.share() < LITTLE * weight);
         }
         false
     }
 
     /// Forgets all but the weight.
     pub fn begin_anew(&mut self) {
-        let Self { weight, .. } = *self;
-        let watch = weight.and_then(|weight| ShareWatch::new(weight, BAND));
-        *self = Self { weight, watch, ..Self::default() };
+        *self = Self::of(self.weight);
     }
 
-    /// The canary has less than half of the planned share for long: the share that it has, and the
-    /// planned one.
+    fn of(weight: Option<f64>) -> Self {
+        let watch = weight.and_then(|weight| ShareWatch::new(weight, BAND));
+        Self { weight, watch, ..Self::default() }
+    }
+
+    /// The canary has less than half of the planned share for long: the share that it has since then, and
+    /// the planned one.
     #[must_use]
     pub fn too_little(&self) -> Option<(f64, f64)> {
-        let weight = self.weight.filter(|_| self.little >= TICKS)?;
-        Some((self.canary / self.total, weight))
+        let proven = |low: &ShareWatch| low.log_e() >= -libm::log(ALPHA);
+        let low = self.low.filter(|low| self.little >= TICKS && proven(low))?;
+        Some((low.share(), self.weight?))
     }
 
     /// What is not as planned, in a sentence.

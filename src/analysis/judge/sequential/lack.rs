@@ -5,10 +5,11 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::metric::ArmState;
-use super::plan::Kind;
+use super::plan::{Direction, Kind};
 use super::verdict::{Metric, Rules, rounded};
 use crate::stats::planner::Traffic;
 use crate::stats::pods::{Reach, reach};
+use crate::stats::rates::Arm;
 
 /// Ticks in a row without series or traffic before it is said.
 const TICKS: u32 = 4;
@@ -152,7 +153,8 @@ impl fmt::Display for Lack {
 pub(super) fn lack(metric: &Metric<'_>, rules: &Rules, now: Timestamp) -> Option<Lack> {
     let Metric { of, state } = metric;
     let pods = pods(metric);
-    if pods.is_none() && state.log_e_pass(of) >= -libm::log(rules.beta) {
+    let proven = state.log_e_pass(of) >= -libm::log(rules.beta);
+    if pods.is_none() && proven {
         return None;
     }
     let (canary, stable) = state.arms();
@@ -178,7 +180,8 @@ pub(super) fn lack(metric: &Metric<'_>, rules: &Rules, now: Timestamp) -> Option
     } else if let Some((got, planned)) = state.exposure.too_little() {
         lasting(What::Share { got, planned })
     } else if let Some(what) = pods {
-        lasting(what)
+        // Until all but the pods is told, a canary that is far worse may still be found.
+        (what, proven)
     } else if state.events(of) < of.min_events {
         passing(What::FewEvents { seen: state.events(of), asked: of.min_events })
     } else if let Some(harmful) = hopeless(metric, rules, now) {
@@ -197,16 +200,16 @@ pub(super) fn lack(metric: &Metric<'_>, rules: &Rules, now: Timestamp) -> Option
     Some(Lack { metric: of.name.clone(), what, minutes, weight, lasting })
 }
 
-/// Whether so few pods can show anything; with calibration the boundary knows their noise.
+/// Whether so few pods can show that there is no harm, whatever the boundary of harm knows of their noise.
 fn pods(metric: &Metric<'_>) -> Option<What> {
     let fixed = metric.state.fixed?;
-    let tau = fixed.tau.filter(|_| metric.of.history.is_none())?;
+    let tau = fixed.tau?;
     let (canary, stable) = metric.state.arms();
     if canary.pods == 0 || stable.pods == 0 {
         return None;
     }
-    let have = canary.pods;
-    match reach(fixed.harmful, tau, have, stable.pods) {
+    let have = canary.counted();
+    match reach(fixed.harmful, tau, have, stable.counted()) {
         Reach::Visible => None,
         Reach::Needs(need) => Some(What::Pods { have, need: Some(need) }),
         Reach::Never => Some(What::Pods { have, need: None }),
@@ -223,14 +226,14 @@ struct Estimate {
 /// would be left in time.
 fn estimate(metric: &Metric<'_>, rules: &Rules, now: Timestamp) -> Estimate {
     let Metric { of, state } = metric;
-    let Some((canary, stable, seconds)) = state.lately(of, state.rarest_boundary()) else {
+    let Some((canary, stable, seconds)) = state.lately(of, state.rarest_boundary(of)) else {
         return Estimate::default();
     };
     let exposure = canary.exposure + stable.exposure;
     if !(seconds > 0.0 && canary.exposure > 0.0 && stable.exposure > 0.0 && stable.bad > 0.0) {
         return Estimate::default();
     }
-    let harmful = state.fixed.map_or(1.0, |fixed| fixed.harmful);
+    let margin = state.fixed.map_or(1.0, |fixed| fixed.margin());
     let share = canary.exposure / exposure;
     let traffic = Traffic {
         per_second: exposure / seconds,
@@ -239,7 +242,7 @@ fn estimate(metric: &Metric<'_>, rules: &Rules, now: Timestamp) -> Estimate {
     };
     let done = (state.log_e_pass(of) / -libm::log(rules.beta)).clamp(0.0, 1.0);
     let left = |share: f64| {
-        let whole = Traffic { canary: share, ..traffic }.minutes_to_pass(harmful, rules.beta, SURE);
+        let whole = Traffic { canary: share, ..traffic }.minutes_to_pass(margin, rules.beta, SURE);
         whole * (1.0 - done)
     };
     let minutes = left(share);
@@ -257,22 +260,30 @@ fn estimate(metric: &Metric<'_>, rules: &Rules, now: Timestamp) -> Estimate {
 fn hopeless(metric: &Metric<'_>, rules: &Rules, now: Timestamp) -> Option<f64> {
     let Metric { of, state } = metric;
     let (ends, fixed) = (rules.ends?, state.fixed?);
-    let (canary, stable, seconds) = state.lately(of, state.rarest_boundary())?;
-    // Before that the rate of bad events is not known.
-    if seconds < LOOKED || canary.exposure <= 0.0 || stable.exposure <= 0.0 {
-        return None;
-    }
     let left = ends.duration_since(now).as_secs_f64();
-    let events = (canary.bad + stable.bad + 1.0) / seconds * left;
+    // The evidence at the end, when each bad event above a boundary is one of the first arm. An event is
+    // worth the more the larger the alternative: at most -ln of its chance.
+    let reached = |log_e: f64, above, chance: &dyn Fn(Arm, Arm) -> f64| {
+        let (canary, stable, seconds) = state.lately(of, above)?;
+        // Before that the rate of bad events is not known.
+        if seconds < LOOKED || canary.exposure <= 0.0 || stable.exposure <= 0.0 {
+            return None;
+        }
+        let events = (canary.bad + stable.bad + 1.0) / seconds * left;
+        let fewer = of.direction == Direction::Decrease;
+        let chance = if fewer { chance(stable, canary) } else { chance(canary, stable) };
+        Some((log_e.max(0.0) - events * libm::log(chance), events))
+    };
     let share = |n: f64, others: f64| n / (n + others);
-    // An event is worth the more the larger the alternative: at most -ln of its chance.
-    let pass = -libm::log(share(stable.exposure / fixed.harmful, canary.exposure));
-    let rho = share(canary.exposure * fixed.bound, stable.exposure);
-    let fail = libm::log(fixed.harmful) - libm::log(1.0 - rho + rho * fixed.harmful);
-    let reached = |log_e: f64, each: f64| log_e.max(0.0) + events * each;
+    let (pass, _) = reached(state.log_e_pass(of), state.rarest_boundary(of), &|worse, better| {
+        share(better.exposure / fixed.margin(), worse.exposure)
+    })?;
+    let (fail, events) = reached(state.log_e(of), state.lowest_boundary(), &|worse, better| {
+        share(worse.exposure * fixed.bound, better.exposure)
+    })?;
     let staked = state.exact.as_ref().is_some_and(|exact| exact.can_win(events));
     let short = !staked
-        && reached(state.log_e_pass(of), pass) < -libm::log(rules.beta)
-        && reached(state.log_e(of), fail) < rules.at(usize::try_from(state.ticks).unwrap_or(0));
+        && pass < -libm::log(rules.beta)
+        && fail < rules.at(usize::try_from(state.ticks).unwrap_or(0));
     short.then_some(fixed.harmful)
 }

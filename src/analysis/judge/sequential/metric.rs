@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::counters::{Counters, Counting, Increment, Quality, Reading};
+use super::counters::{Counters, Counting, Increment, Quality, Reading, most};
 use super::exact::Exact;
 use super::exposure::ExposureWatch;
+use super::jumps::{Held, Jumps, seen};
 use super::native::{Layout, NativeArm, NativeError};
 use super::outlook::Dispersion;
-use super::plan::{Comparison, Kind};
-use super::process::{Fixed, Process, Seen, arm_of, seen, single};
+use super::plan::{Comparison, Kind, Present};
+use super::process::{Fixed, Process, Seen, arm_of, single};
+use super::verdict::rounded;
 use crate::analysis::sample;
 use crate::api::analysis_run::{ArmEvidence, Bucket, Evidence, QuantileEvidence};
 use crate::stats::buckets::{common_bounds, quantile, quantile_interval};
-use crate::stats::interval::rate_ratio;
+use crate::stats::interval::{Strata, rate_ratio};
 use crate::stats::rates::Arm;
 
 /// The layout of a checkpoint. One that is newer is not read.
@@ -37,9 +39,14 @@ pub struct Tick {
 }
 
 impl Tick {
-    /// Both arms on the bounds that they share: versions may differ in their buckets.
-    fn aligned(&self) -> Self {
+    /// Both arms on the bounds that they share, or that the run has: versions may differ in their
+    /// buckets, also while one of them has no series.
+    fn aligned(&self, process: Option<&Process>) -> Self {
         let Self { canary, stable } = self.clone();
+        if let Some(Process::Histogram(of)) = process {
+            let bounds: Vec<f64> = of.bounds().iter().copied().chain([f64::INFINITY]).collect();
+            return Self { canary: canary.onto(&bounds), stable: stable.onto(&bounds) };
+        }
         if canary.bounds == stable.bounds || canary.pods.is_empty() || stable.pods.is_empty() {
             return Self { canary, stable };
         }
@@ -76,6 +83,15 @@ pub struct MetricState {
     /// What was staked on the exact boundary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exact: Option<Exact>,
+    /// What the ticks show of the ratio, tick by tick: for a histogram above each boundary that is shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    strata: BTreeMap<usize, Strata>,
+    /// What waits for a missed scrape of the other arm.
+    #[serde(default, skip_serializing_if = "Held::is_empty")]
+    held: Held,
+    /// What is usual for both arms together.
+    #[serde(default, skip_serializing_if = "Jumps::is_new")]
+    jumps: Jumps,
 }
 
 /// The sums of both arms at some time, part by part, with the seconds of their pods.
@@ -134,6 +150,9 @@ impl Default for MetricState {
             layout: None,
             dispersion: Dispersion::default(),
             exact: None,
+            strata: BTreeMap::new(),
+            held: Held::default(),
+            jumps: Jumps::default(),
         }
     }
 }
@@ -165,7 +184,7 @@ impl MetricState {
     /// Takes the answers of one tick. A tick that is not after the last is dropped, so that an answer
     /// may be given twice.
     pub fn observe(&mut self, of: &Comparison, tick: &Tick, at: Timestamp, counting: &Counting) {
-        let tick = &tick.aligned();
+        let tick = &tick.aligned(self.process.as_ref());
         if self.span.is_some_and(|(_, last)| at <= last) {
             return;
         }
@@ -174,17 +193,17 @@ impl MetricState {
         self.span = Some((first, at));
         let warm = warm(&tick.canary, at, counting);
         let stable_rule = Counting { warm_up: SignedDuration::ZERO, ..*counting };
-        let canary = self.canary.counters.advance(&tick.canary, at, counting);
-        let stable = self.stable.counters.advance(&tick.stable, at, &stable_rule);
+        let canary = self.canary.counters.advance(of.kind, &tick.canary, at, counting);
+        let stable = self.stable.counters.advance(of.kind, &tick.stable, at, &stable_rule);
         if self.exposure.observe(counting.weight, canary.traffic, stable.traffic) {
             // Requests of two weights in one tick: nothing says which of them met which rate.
             return self.step(at);
         }
-        let before = self.totals(of, None);
+        let before = self.alike(of, None);
         self.canary.add(&canary, &tick.canary, of.kind);
         self.stable.add(&stable, &tick.stable, of.kind);
         if self.process.is_none() {
-            let begun = Process::begin(of, &tick.canary, &tick.stable);
+            let begun = Process::begin(of, tick, self.ticks);
             if let Some((process, fixed)) = begun {
                 (self.process, self.fixed, self.restarted) = (Some(process), Some(fixed), Some(at));
             }
@@ -192,16 +211,34 @@ impl MetricState {
                 return;
             }
         }
-        let seen = seen(of.kind, (&canary, &warm), (&stable, &tick.stable));
         let Some(process) = &mut self.process else { return };
-        process.observe(&seen);
+        // A level is of its own tick: it adds nothing up that could wait.
+        let arms = match of.kind {
+            Kind::Gauge => Some([canary, stable]),
+            _ => self.held.take(canary, stable),
+        };
+        let whole = arms.map_or(Seen::Nothing, |[canary, stable]| {
+            seen(of.kind, (&canary, &warm), (&stable, &tick.stable))
+        });
+        let part = process.pooled(&whole).map_or(1.0, |pooled| self.jumps.observe(&pooled));
+        let scaled = (part < 1.0).then(|| whole.scaled(part));
+        let seen = scaled.as_ref().unwrap_or(&whole);
+        if process.observe(seen) {
+            for above in process.shown() {
+                let arms = whole.arms(above).into_iter();
+                let strata = self.strata.entry(above).or_default();
+                arms.for_each(|(canary, stable)| strata.observe(canary, stable));
+            }
+        }
         if let Some(fixed) = &mut self.fixed {
-            if let (Some(exact), Seen::Rates { canary, stable }) = (&mut self.exact, &seen) {
+            if part >= 1.0
+                && let (Some(exact), Seen::Rates { canary, stable }) = (&mut self.exact, seen)
+            {
                 exact.observe(*canary, *stable, fixed.bound);
             }
-            process.allow(of, tick, fixed);
+            process.allow(of, tick, fixed, self.ticks);
         }
-        if let (Some(before), Seen::Rates { canary, stable }) = (before, &seen) {
+        if let (Some(before), Seen::Rates { canary, stable }) = (before, seen) {
             self.dispersion.observe(before, (*canary, *stable));
         }
         let every = if of.kind == Kind::Histogram { RESTART_LARGE } else { RESTART };
@@ -229,9 +266,17 @@ impl MetricState {
         Ok(Tick { canary: layout.read(canary, created)?, stable: layout.read(stable, created)? })
     }
 
+    /// Whether it compares native histograms; `None`: nothing was seen that tells.
+    #[must_use]
+    pub fn is_native(&self) -> Option<bool> {
+        let begun = self.process.is_some();
+        self.layout.map(|_| true).or_else(|| begun.then_some(false))
+    }
+
     /// A step of the release has changed the weight: what begins with it is seen sooner.
     fn step(&mut self, at: Timestamp) {
         self.mark(at);
+        self.look_anew();
         self.exact.iter_mut().for_each(Exact::close);
         if let Some(process) = &mut self.process {
             process.restart();
@@ -250,6 +295,11 @@ impl MetricState {
         self.mark = Some(Mark { at, canary: of(&self.canary), stable: of(&self.stable) });
     }
 
+    /// What was seen before is of another weight, or of another time.
+    fn look_anew(&mut self) {
+        (self.held, self.jumps) = (Held::default(), Jumps::default());
+    }
+
     /// Makes it the state of the next run of the same release. The evidence of harm goes on; that the
     /// canary is harmless is proven anew, at what the next run's step brings.
     pub fn carry_on(&mut self) {
@@ -260,6 +310,7 @@ impl MetricState {
             (arm.silent, arm.idle, arm.quality) = (0, 0, Quality::default());
         }
         self.exposure.begin_anew();
+        self.look_anew();
         self.exact.iter_mut().for_each(Exact::close);
         if let Some(process) = &mut self.process {
             process.prove_anew();
@@ -288,6 +339,21 @@ impl MetricState {
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         self.exposure.complaint()
+    }
+
+    /// Where the boundary of a calibrated run was not learnt from its like: why, and what is taken for the
+    /// noise of pods there.
+    #[must_use]
+    pub fn beyond(&self, of: &Comparison) -> Option<String> {
+        let pods = (self.canary.pods, self.stable.pods);
+        let now = Present { ticks: self.ticks, pods };
+        let why = of.history?.past?.beyond(now)?;
+        if of.kind == Kind::Gauge {
+            let more = rounded(of.deviation(now)? / of.history?.deviation?);
+            return Some(format!("{why}: its noise is taken for {more} times that of the windows"));
+        }
+        let allowed = rounded(self.fixed?.bound);
+        Some(format!("{why}: up to {allowed} times may be noise and is not failed"))
     }
 
     /// Whether evidence is being gathered.
@@ -320,6 +386,12 @@ impl MetricState {
         Some((arm(&self.canary)?, arm(&self.stable)?))
     }
 
+    /// The same as if the canary's share of the traffic had never changed: what the ratio is read from.
+    pub(super) fn alike(&self, of: &Comparison, above: Option<usize>) -> Option<(Arm, Arm)> {
+        let strata = self.strata.get(&above.unwrap_or(0)).copied().unwrap_or_default();
+        self.totals(of, above).map(|sums| strata.alike(sums))
+    }
+
     /// The same since the run or the step of the weight began, with the seconds that it took.
     pub(super) fn lately(&self, of: &Comparison, above: Option<usize>) -> Option<(Arm, Arm, f64)> {
         let (first, last) = self.span?;
@@ -343,9 +415,9 @@ impl MetricState {
             buckets: Vec::new(),
             gauges: state.gauges(of.kind),
         };
-        let totals = self.totals(of, self.rarest_boundary());
-        let known = totals.filter(|(c, s)| c.exposure > 0.0 && s.exposure > 0.0 && s.bad > 0.0);
-        let interval = totals.and_then(|(canary, stable)| rate_ratio(canary, stable, 0.95));
+        let arms = self.alike(of, self.rarest_boundary(of));
+        let known = arms.filter(|(c, s)| c.exposure > 0.0 && s.exposure > 0.0 && s.bad > 0.0);
+        let interval = arms.and_then(|(canary, stable)| rate_ratio(canary, stable, 0.95));
         let finite = |value: f64| value.is_finite().then_some(value);
         let mut evidence = Evidence {
             canary: Some(arm(&self.canary)),
@@ -395,15 +467,21 @@ impl MetricState {
 
     /// The boundary of a histogram that decides last: the one with the fewest requests above it; or the
     /// one above which the stable version hardly ever was, where the canary is there.
-    pub(super) fn rarest_boundary(&self) -> Option<usize> {
+    pub(super) fn rarest_boundary(&self, of: &Comparison) -> Option<usize> {
         let Some(Process::Histogram(buckets)) = &self.process else { return None };
-        let above = |arm: &ArmState, at| arm_above(Kind::Histogram, Some(at), &arm.sums, 0.0);
         let there = |at: &usize| {
-            let arms = above(&self.canary, *at).zip(above(&self.stable, *at));
-            let interval = arms.and_then(|(canary, stable)| rate_ratio(canary, stable, 0.95));
+            let interval = self
+                .alike(of, Some(*at))
+                .and_then(|(canary, stable)| rate_ratio(canary, stable, 0.95));
             interval.is_some_and(|(low, _)| low > 2.0)
         };
         buckets.rare().filter(there).or_else(|| buckets.rarest())
+    }
+
+    /// The boundary of a histogram with the most requests above it.
+    pub(super) fn lowest_boundary(&self) -> Option<usize> {
+        let Some(Process::Histogram(buckets)) = &self.process else { return None };
+        buckets.lowest()
     }
 }
 
@@ -447,12 +525,21 @@ impl ArmState {
             return;
         }
         self.young = increment.quality.young > 0 && increment.quality.taken == 0;
-        self.idle = if increment.traffic > 0.0 { 0 } else { self.idle + 1 };
+        let at_work = increment.traffic > 0.0 || !kind.has_traffic();
+        self.idle = if at_work { 0 } else { self.idle + 1 };
         self.pod_seconds += increment.pod_seconds;
         if self.sums.len() < increment.parts.len() {
-            self.sums.resize(increment.parts.len(), 0.0);
+            self.sums = vec![0.0; increment.parts.len()];
         }
-        self.sums.iter_mut().zip(&increment.parts).for_each(|(sum, part)| *sum += part);
+        // Buckets that are fewer than the run's are no parts of its sums.
+        if self.sums.len() == increment.parts.len() {
+            self.sums.iter_mut().zip(&increment.parts).for_each(|(sum, part)| *sum += part);
+        }
+    }
+
+    /// So many of its pods are counted.
+    pub fn counted(&self) -> u32 {
+        self.pods.min(u32::try_from(most(self.sums.len())).unwrap_or(u32::MAX))
     }
 
     fn counters(&self, kind: Kind) -> BTreeMap<String, f64> {

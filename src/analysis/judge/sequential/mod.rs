@@ -12,6 +12,7 @@
 mod counters;
 mod exact;
 mod exposure;
+mod jumps;
 mod lack;
 mod metric;
 mod native;
@@ -20,6 +21,7 @@ mod plan;
 mod process;
 mod verdict;
 
+pub(in crate::analysis) use counters::Grown;
 pub use counters::{
     Counters, Counting, Increment, PodReading, Quality, Reading, ReadingError, Series,
 };
@@ -27,7 +29,7 @@ pub use exposure::ExposureWatch;
 pub use lack::{Lack, What};
 pub use metric::{CheckpointError, MetricState, Tick};
 pub use native::{Layout, NativeArm, NativeError, NativeHistogram};
-pub use plan::{Comparison, Direction, History, Kind, PodNoise, goal};
+pub use plan::{Comparison, Direction, History, Kind, Past, PodNoise, goal};
 pub(in crate::analysis) use verdict::point;
 pub(crate) use verdict::rounded;
 pub use verdict::{BETA, Height, Judgement, Metric, Rules, judge};

@@ -98,7 +98,7 @@ impl Metric<'_> {
     pub fn outlook(&self, rules: &Rules, now: Timestamp) -> Option<Outlook> {
         let Metric { of, state } = self;
         let fixed = state.fixed?;
-        let (canary, stable, seconds) = state.lately(of, state.rarest_boundary())?;
+        let (canary, stable, seconds) = state.lately(of, state.rarest_boundary(of))?;
         let exposure = canary.exposure + stable.exposure;
         if !(seconds > 0.0 && canary.exposure > 0.0 && stable.exposure > 0.0 && stable.bad > 0.0) {
             return None;
@@ -116,8 +116,8 @@ impl Metric<'_> {
         Some(Outlook {
             fail_half: minutes(traffic.minutes_to_find(fixed.harmful, goal, 0.5)),
             fail_most: minutes(traffic.minutes_to_find(fixed.harmful, goal, 0.9)),
-            pass_half: minutes(traffic.minutes_to_pass(fixed.harmful, rules.beta, 0.5)),
-            pass_most: minutes(traffic.minutes_to_pass(fixed.harmful, rules.beta, 0.9)),
+            pass_half: minutes(traffic.minutes_to_pass(fixed.margin(), rules.beta, 0.5)),
+            pass_most: minutes(traffic.minutes_to_pass(fixed.margin(), rules.beta, 0.9)),
             smallest_ratio: traffic.smallest_ratio(left.max(0.0) / effect, goal, 0.9),
             design_effect: Some(effect),
         })

@@ -8,10 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::counters::{Increment, Reading};
+use super::counters::Reading;
 use super::metric::Tick;
-use super::plan::{Comparison, Direction, Kind, PodNoise};
-use crate::stats::gauge::{GaugeProcess, difference, middle_mean};
+use super::plan::{Comparison, Direction, Kind, PodNoise, Present, margin as pass_margin};
+use crate::stats::gauge::{GaugeProcess, difference};
 use crate::stats::histogram::{Exceedance, NotSlower, TiltProcess, Tilts, boundaries, rare};
 use crate::stats::mixture::Restarts;
 use crate::stats::pods;
@@ -49,6 +49,16 @@ pub(super) struct Fixed {
     /// The share of bad events in the lives of the stable pods, of a ratio.
     #[serde(default)]
     pub share: Option<f64>,
+    /// The ratio that a pass excludes in what is seen; `None`: the pods can always hide the harm.
+    #[serde(default)]
+    margin: Option<f64>,
+}
+
+impl Fixed {
+    /// The ratio that a pass excludes in what is seen.
+    pub(super) fn margin(&self) -> f64 {
+        self.margin.unwrap_or(self.harmful)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,8 +73,20 @@ pub(super) struct Histogram {
     /// Upper bounds; the last bucket has none.
     bounds: Vec<f64>,
     history: Vec<f64>,
+    #[serde(skip)]
+    tilts: Made,
     up: Option<Slower>,
     down: Option<Slower>,
+}
+
+/// Tilts that were made of the bounds and the history before. A state with them is no other state.
+#[derive(Debug, Clone, Default)]
+struct Made(Option<Tilts>);
+
+impl PartialEq for Made {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 fn yes() -> bool {
@@ -102,6 +124,21 @@ pub(super) enum Seen {
     Nothing,
 }
 
+impl Seen {
+    /// Bad events and exposure of both arms, for a histogram above the boundary `above`.
+    pub(super) fn arms(&self, above: usize) -> Option<(Arm, Arm)> {
+        let slow = |counts: &[f64]| {
+            let bad = counts.get(above + 1..)?.iter().sum();
+            Some(Arm { bad, exposure: counts.iter().sum() })
+        };
+        match self {
+            Self::Rates { canary, stable } => Some((*canary, *stable)),
+            Self::Buckets { canary, stable } => slow(canary).zip(slow(stable)),
+            Self::Levels { .. } | Self::Nothing => None,
+        }
+    }
+}
+
 fn wants_up(direction: Direction) -> bool {
     direction != Direction::Decrease
 }
@@ -136,35 +173,31 @@ impl Process {
     /// The process of a metric, once both arms have been seen; `None`: not yet.
     pub(super) fn begin(
         comparison: &Comparison,
-        canary: &Reading,
-        stable: &Reading,
+        Tick { canary, stable }: &Tick,
+        ticks: u32,
     ) -> Option<(Self, Fixed)> {
         if canary.pods.is_empty() || stable.pods.is_empty() {
             return None;
         }
+        let now = Present { ticks, pods: (count(canary), count(stable)) };
         match comparison.kind {
-            Kind::Ratio | Kind::Count { .. } => Some(Rates::begin(comparison, canary, stable)),
-            Kind::Histogram => Histogram::begin(comparison, canary, stable),
-            Kind::Gauge => Gauge::begin(comparison),
+            Kind::Ratio | Kind::Count { .. } => Some(Rates::begin(comparison, stable, now)),
+            Kind::Histogram => Histogram::begin(comparison, stable, now),
+            Kind::Gauge => Gauge::begin(comparison, now),
         }
     }
 
     /// Before the next tick: what the null allows, as the stable pods now tell it. Where too few are left
     /// to tell, what they told stays.
-    pub(super) fn allow(&mut self, of: &Comparison, tick: &Tick, fixed: &mut Fixed) {
-        if of.history.is_some() || tick.canary.pods.is_empty() {
+    pub(super) fn allow(&mut self, of: &Comparison, tick: &Tick, fixed: &mut Fixed, ticks: u32) {
+        if tick.canary.pods.is_empty() || tick.stable.pods.is_empty() {
             return;
         }
-        let pods = (count(&tick.canary), count(&tick.stable));
+        let now = Present { ticks, pods: (count(&tick.canary), count(&tick.stable)) };
         match self {
-            Self::Rates(rates) => {
-                let Some(noise) = noise_of(of.kind, &tick.stable) else { return };
-                fixed.tau = noise.seen();
-                fixed.bound = of.bound(fixed.harmful, Some(noise), pods);
-                rates.test.allow(fixed.bound);
-            }
+            Self::Rates(rates) => rates.allow(of, &tick.stable, fixed, now),
             Self::Histogram(buckets) if buckets.history.len() == tick.stable.bounds.len() => {
-                let margin = |above| margin(of, fixed.harmful, above, &tick.stable, pods);
+                let margin = |above| margin(of, fixed.harmful, above, &tick.stable, now);
                 for side in [&mut buckets.up, &mut buckets.down].into_iter().flatten() {
                     side.above.allow(margin);
                     side.alike = alike(side.above.bounds());
@@ -173,7 +206,8 @@ impl Process {
                 let bounds = sides.flat_map(|side| side.above.bounds());
                 fixed.bound = bounds.copied().fold(1.0, f64::max);
             }
-            Self::Histogram(_) | Self::Gauge(_) => {}
+            Self::Histogram(_) => {}
+            Self::Gauge(gauge) => gauge.allow(of, now),
         }
     }
 
@@ -188,6 +222,17 @@ impl Process {
                 gauge.observe(*canary, *stable)
             }
             (Self::Rates(_) | Self::Histogram(_) | Self::Gauge(_), _) => false,
+        }
+    }
+
+    /// The boundaries above which requests may be shown to people; 0 for what has none.
+    pub(super) fn shown(&self) -> Vec<usize> {
+        match self {
+            Self::Rates(_) => vec![0],
+            Self::Histogram(buckets) => {
+                buckets.rarest().into_iter().chain(buckets.rare()).collect()
+            }
+            Self::Gauge(_) => Vec::new(),
         }
     }
 
@@ -213,14 +258,8 @@ impl Process {
 
     /// Begins the proof of harmlessness anew; the evidence of harm goes on.
     pub(super) fn prove_anew(&mut self) {
-        let anew = |side: &mut Option<Equivalence>| {
-            side.iter_mut().for_each(Equivalence::begin_anew);
-        };
         match self {
-            Self::Rates(rates) => {
-                anew(&mut rates.up);
-                anew(&mut rates.down);
-            }
+            Self::Rates(rates) => rates.prove_anew(),
             Self::Histogram(buckets) => {
                 let sides = [&mut buckets.up, &mut buckets.down].into_iter().flatten();
                 sides.for_each(|side| side.not.begin_anew());
@@ -285,10 +324,11 @@ fn lives_of(kind: Kind, reading: &Reading) -> Vec<Arm> {
     reading.pods.values().filter_map(|pod| arm_of(kind, &pod.values, 1.0)).collect()
 }
 
-fn noise_of(kind: Kind, stable: &Reading) -> Option<PodNoise> {
+fn noise_of(of: &Comparison, stable: &Reading) -> Option<PodNoise> {
     // The age of pods differs, so that events per lifetime say nothing of pods.
-    let comparable = kind != Kind::Count { per: false };
-    comparable.then(|| pod_noise(&lives_of(kind, stable))).flatten()
+    let comparable = of.kind != Kind::Count { per: false };
+    let lived = || comparable.then(|| pod_noise(&lives_of(of.kind, stable))).flatten();
+    of.learnt_noise().or_else(lived)
 }
 
 /// What the null allows above a boundary, where pods tell it.
@@ -297,10 +337,11 @@ fn margin(
     harmful: f64,
     above: usize,
     stable: &Reading,
-    pods: (u32, u32),
+    now: Present,
 ) -> Option<f64> {
-    let noise = pod_noise(&lives_above(stable, above))?;
-    Some(of.bound(harmful, Some(noise), pods))
+    let noise = pod_noise(&lives_above(stable, above));
+    let told = noise.is_some() || of.history.is_some();
+    told.then(|| of.bound(harmful, noise, now))
 }
 
 /// A tilt has no margin but that its smallest is five per cent: it needs pods that are alike where most
@@ -310,27 +351,53 @@ fn alike(margins: &[f64]) -> bool {
 }
 
 fn count(reading: &Reading) -> u32 {
-    u32::try_from(reading.pods.len()).unwrap_or(u32::MAX)
+    u32::try_from(reading.counted()).unwrap_or(u32::MAX)
 }
 
 impl Rates {
-    fn begin(comparison: &Comparison, canary: &Reading, stable: &Reading) -> (Process, Fixed) {
+    fn begin(comparison: &Comparison, stable: &Reading, now: Present) -> (Process, Fixed) {
         let lives = lives_of(comparison.kind, stable);
         let bad: f64 = lives.iter().map(|arm| arm.bad).sum();
         let exposure: f64 = lives.iter().map(|arm| arm.exposure).sum();
         let share = if exposure > 0.0 { bad / exposure } else { 0.0 };
         let harmful = comparison.harmful.unwrap_or(comparison.kind.default_harm(share));
         let lived = Some(share).filter(|share| comparison.kind == Kind::Ratio && *share > 0.0);
-        let noise = noise_of(comparison.kind, stable);
+        let noise = noise_of(comparison, stable);
         let tau = noise.and_then(PodNoise::seen);
-        let bound = comparison.bound(harmful, noise, (count(canary), count(stable)));
+        let bound = comparison.bound(harmful, noise, now);
+        let margin = pass_margin(harmful, noise, now.pods);
+        let fixed = Fixed { harmful, bound, tau, share: lived, margin };
         let direction = comparison.direction;
         let rates = Self {
             test: RateTest::new(direction, bound, OFTEN),
-            up: wants_up(direction).then(|| Equivalence::new(harmful)),
-            down: wants_down(direction).then(|| Equivalence::new(harmful)),
+            up: wants_up(direction).then(|| Equivalence::new(fixed.margin())),
+            down: wants_down(direction).then(|| Equivalence::new(fixed.margin())),
         };
-        (Process::Rates(Box::new(rates)), Fixed { harmful, bound, tau, share: lived })
+        (Process::Rates(Box::new(rates)), fixed)
+    }
+
+    fn allow(&mut self, of: &Comparison, stable: &Reading, fixed: &mut Fixed, now: Present) {
+        let noise = noise_of(of, stable);
+        if noise.is_none() && of.history.is_none() {
+            return;
+        }
+        fixed.tau = noise.and_then(PodNoise::seen);
+        fixed.bound = of.bound(fixed.harmful, noise, now);
+        self.test.allow(fixed.bound);
+        let margin = pass_margin(fixed.harmful, noise, now.pods);
+        if fixed.margin.is_none() && margin.is_some() {
+            // What was shown while pods could hide the harm is no proof now that they cannot.
+            self.prove_anew();
+        }
+        fixed.margin = margin;
+        for side in [&mut self.up, &mut self.down].into_iter().flatten() {
+            side.allow(fixed.margin());
+        }
+    }
+
+    fn prove_anew(&mut self) {
+        let sides = [&mut self.up, &mut self.down].into_iter().flatten();
+        sides.for_each(Equivalence::begin_anew);
     }
 
     fn observe(&mut self, canary: Arm, stable: Arm) -> bool {
@@ -347,11 +414,7 @@ impl Rates {
 }
 
 impl Histogram {
-    fn begin(
-        comparison: &Comparison,
-        canary: &Reading,
-        stable: &Reading,
-    ) -> Option<(Process, Fixed)> {
+    fn begin(comparison: &Comparison, stable: &Reading, now: Present) -> Option<(Process, Fixed)> {
         let mut history = vec![0.0; stable.bounds.len()];
         for counts in stable.pods.values().filter_map(|pod| single(&pod.values)) {
             history.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
@@ -361,11 +424,10 @@ impl Histogram {
         }
         let harmful = comparison.harmful.unwrap_or(comparison.kind.default_harm(0.0));
         let watched = boundaries(&history);
-        let pods = (count(canary), count(stable));
-        let harm: Vec<usize> = watched.iter().copied().chain(rare(&history)).collect();
+        let harm = harm(&history);
         let known = |above: &usize| {
-            let told = margin(comparison, harmful, *above, stable, pods);
-            told.unwrap_or_else(|| comparison.bound(harmful, None, pods))
+            let told = margin(comparison, harmful, *above, stable, now);
+            told.unwrap_or_else(|| comparison.bound(harmful, None, now))
         };
         let margins: Vec<f64> = harm.iter().map(known).collect();
         let alike = alike(&margins);
@@ -381,20 +443,23 @@ impl Histogram {
         let bound = margins.iter().copied().fold(1.0, f64::max);
         let (up, down) = (wants_up(comparison.direction), wants_down(comparison.direction));
         let bounds = finite(&stable.bounds);
-        let buckets = Self { bounds, up: side(up), down: side(down), history };
+        let (up, down) = (side(up), side(down));
+        let buckets = Self { bounds, history, tilts: Made(tilts), up, down };
         Some((
             Process::Histogram(Box::new(buckets)),
-            Fixed { harmful, bound, tau: None, share: None },
+            Fixed { harmful, bound, tau: None, share: None, margin: Some(harmful) },
         ))
     }
 
     fn observe(&mut self, canary: &[f64], stable: &[f64]) -> bool {
-        let Self { bounds, history, up, down } = self;
+        let Self { bounds, history, tilts: Made(tilts), up, down } = self;
         if canary.len() != history.len() || stable.len() != history.len() {
             return false;
         }
         let tilted = [&*up, &*down].into_iter().flatten().any(|side| side.tilt.is_some());
-        let tilts = if tilted { Tilts::new(bounds, history) } else { None };
+        if tilted && tilts.is_none() {
+            *tilts = Tilts::new(bounds, history);
+        }
         let mut known = true;
         if let Some(up) = up {
             known &= up.observe(tilts.as_ref(), canary, stable);
@@ -412,6 +477,11 @@ impl Histogram {
         &self.bounds
     }
 
+    /// The boundaries above which harm is looked for.
+    pub(super) fn watched(&self) -> Vec<usize> {
+        harm(&self.history)
+    }
+
     /// The boundary above which the stable version hardly ever was.
     pub(super) fn rare(&self) -> Option<usize> {
         rare(&self.history)
@@ -421,6 +491,15 @@ impl Histogram {
     pub(super) fn rarest(&self) -> Option<usize> {
         boundaries(&self.history).into_iter().max()
     }
+
+    /// The watched boundary with the most requests above it.
+    pub(super) fn lowest(&self) -> Option<usize> {
+        boundaries(&self.history).into_iter().min()
+    }
+}
+
+fn harm(history: &[f64]) -> Vec<usize> {
+    boundaries(history).into_iter().chain(rare(history)).collect()
 }
 
 /// Upper bounds without that of the last bucket, which has none.
@@ -449,9 +528,9 @@ impl Slower {
 
 impl Gauge {
     /// Nothing without history: the deviation of the run itself is not to be trusted.
-    fn begin(comparison: &Comparison) -> Option<(Process, Fixed)> {
+    fn begin(comparison: &Comparison, now: Present) -> Option<(Process, Fixed)> {
         let history = comparison.history?;
-        let deviation = history.deviation?;
+        let deviation = comparison.deviation(now)?;
         let harmful = comparison.harmful.unwrap_or(comparison.kind.default_harm(0.0));
         let direction = comparison.direction;
         let margin = match history.level {
@@ -468,8 +547,15 @@ impl Gauge {
         };
         Some((
             Process::Gauge(Box::new(gauge)),
-            Fixed { harmful, bound: 1.0, tau: None, share: None },
+            Fixed { harmful, bound: 1.0, tau: None, share: None, margin: Some(harmful) },
         ))
+    }
+
+    fn allow(&mut self, of: &Comparison, now: Present) {
+        let Self { harm, up, down, .. } = self;
+        let Some(deviation) = of.deviation(now) else { return };
+        let all = [Some(harm), up.as_mut(), down.as_mut()].into_iter().flatten();
+        all.for_each(|process| process.allow(deviation));
     }
 
     fn observe(&mut self, canary: f64, stable: f64) -> bool {
@@ -493,35 +579,4 @@ fn lives_above(reading: &Reading, above: usize) -> Vec<Arm> {
         Some(Arm { bad: total - below, exposure: total })
     };
     reading.pods.values().filter_map(|pod| life(&pod.values)).collect()
-}
-
-/// What a tick shows.
-pub(super) fn seen(
-    kind: Kind,
-    canary: (&Increment, &Reading),
-    stable: (&Increment, &Reading),
-) -> Seen {
-    let arm = |increment: &Increment| arm_of(kind, &increment.parts, increment.pod_seconds);
-    match kind {
-        Kind::Ratio | Kind::Count { .. } => match (arm(canary.0), arm(stable.0)) {
-            (Some(canary), Some(stable)) => Seen::Rates { canary, stable },
-            _ => Seen::Nothing,
-        },
-        Kind::Histogram => match (single(&canary.0.parts), single(&stable.0.parts)) {
-            (Some(canary), Some(stable)) if canary.len() == stable.len() => {
-                Seen::Buckets { canary, stable }
-            }
-            _ => Seen::Nothing,
-        },
-        Kind::Gauge => levels(canary.1, stable.1),
-    }
-}
-
-fn levels(canary: &Reading, stable: &Reading) -> Seen {
-    let middle = |reading: &Reading| {
-        let levels = reading.pods.values().filter_map(|pod| pod.values.first());
-        middle_mean(&mut levels.copied().filter(|level| level.is_finite()).collect::<Vec<_>>())
-    };
-    let both = middle(canary).zip(middle(stable));
-    both.map_or(Seen::Nothing, |(canary, stable)| Seen::Levels { canary, stable })
 }

@@ -1,9 +1,13 @@
 //! Raw series in, answers out: against counting by hand, against the design's figures with fixed
 //! seeds, and against what must hold of any run.
 
+mod counting;
+mod crowds;
 mod exact;
 mod noise;
 mod release;
+mod shared;
+mod shares;
 
 use std::collections::BTreeMap;
 
@@ -38,7 +42,7 @@ fn reading(pods: &[(&str, &[f64])]) -> Reading {
 }
 
 fn advance(counters: &mut Counters, seconds: i64, pods: &[(&str, &[f64])]) -> Increment {
-    counters.advance(&reading(pods), at(seconds), &counting())
+    counters.advance(Kind::Ratio, &reading(pods), at(seconds), &counting())
 }
 
 #[test]
@@ -91,16 +95,19 @@ fn a_pod_born_in_the_run_counts_from_0_once_it_is_warm_and_one_that_left_is_forg
         Reading { bounds: Vec::new(), pods: BTreeMap::from([("new".to_owned(), pod)]) }
     };
     let mut counters = Counters::default();
-    let cold = counters.advance(&born(10, &[9.0, 20.0]), at(30), &counting);
+    let cold = counters.advance(Kind::Ratio, &born(10, &[9.0, 20.0]), at(30), &counting);
     assert_eq!((cold.parts.len(), cold.quality.young), (0, 1));
-    let half = counters.advance(&born(10, &[10.0, 60.0]), at(75), &counting);
+    let half = counters.advance(Kind::Ratio, &born(10, &[10.0, 60.0]), at(75), &counting);
     assert_eq!((half.parts.len(), half.quality.young), (0, 1), "it was cold for a part of it");
-    let warm = counters.advance(&born(10, &[11.0, 90.0]), at(90), &counting);
+    let warm = counters.advance(Kind::Ratio, &born(10, &[11.0, 90.0]), at(90), &counting);
     assert_eq!(warm.parts, [1.0, 30.0], "what it did while cold is not counted");
     let none = Counting { warm_up: SignedDuration::ZERO, ..counting };
     let mut counters = Counters::default();
-    assert_eq!(counters.advance(&born(10, &[9.0, 20.0]), at(30), &none).parts, [9.0, 20.0]);
-    let back = counters.advance(&born(-999, &[9.0, 30.0]), at(30 + 601), &none);
+    assert_eq!(
+        counters.advance(Kind::Ratio, &born(10, &[9.0, 20.0]), at(30), &none).parts,
+        [9.0, 20.0]
+    );
+    let back = counters.advance(Kind::Ratio, &born(-999, &[9.0, 30.0]), at(30 + 601), &none);
     assert_eq!(back.parts, [0.0, 10.0], "a gap of ten minutes is still bridged on return");
     advance(&mut counters, 1300, &[]);
     assert!(advance(&mut counters, 1315, &[("new", &[9.0, 90.0])]).parts.is_empty());
@@ -465,7 +472,8 @@ fn a_gauge_needs_history_and_then_finds_growth() {
     let judgement = lacking(&of, &rules, &answers(1.3));
     assert_eq!(judgement.verdict, Verdict::Inconclusive);
     assert!(judgement.reason.contains("a gauge needs history"), "{}", judgement.reason);
-    let known = Comparison { history: Some(History { deviation: Some(0.2), level: None }), ..of };
+    let known =
+        Comparison { history: Some(History { deviation: Some(0.2), ..History::default() }), ..of };
     assert_eq!(lacking(&known, &rules, &answers(1.3)).verdict, Verdict::Fail);
     assert_eq!(lacking(&known, &rules, &answers(1.0)).verdict, Verdict::Pass);
 }
@@ -495,6 +503,10 @@ fn a_share_that_is_not_the_planned_one_is_told() {
     }
     let complaint = watch.complaint().unwrap();
     assert!(complaint.contains("gets 10% of the requests where 20% were asked for"), "{complaint}");
+    for _ in 0..20 {
+        watch.observe(Some(0.3), 900.0, 2_100.0);
+    }
+    assert_eq!(watch.complaint(), None, "this step gets what was asked for");
     let mut all = ExposureWatch::default();
     all.observe(Some(1.0), 500.0, 0.0);
     assert_eq!(all.complaint(), None);
@@ -503,7 +515,13 @@ fn a_share_that_is_not_the_planned_one_is_told() {
 /// Ticks of one pod in each arm: bad and all requests of the canary and of the stable version.
 type Flow = (u16, u16, u16, u16);
 
-fn flows(flows: &[Flow], extra: f64) -> MetricState {
+fn flows(ticks: &[Flow], extra: f64) -> MetricState {
+    judged_flows(ticks, extra).0
+}
+
+/// The state after these ticks, and when the canary failed.
+fn judged_flows(flows: &[Flow], extra: f64) -> (MetricState, Option<usize>) {
+    let (of, mut failed) = (errors(), None);
     let (mut state, mut canary, mut stable) = (MetricState::default(), [0.0, 0.0], [10.0, 1_000.0]);
     for (tick, (bad, all, stable_bad, stable_all)) in flows.iter().enumerate() {
         canary[0] += f64::from(*bad) + extra;
@@ -512,9 +530,12 @@ fn flows(flows: &[Flow], extra: f64) -> MetricState {
         stable[1] += f64::from(*stable_all);
         let answer =
             Tick { canary: reading(&[("c", &canary)]), stable: reading(&[("s", &stable)]) };
-        state.observe(&errors(), &answer, at(tick as i64 * TICK), &counting());
+        let now = at(tick as i64 * TICK);
+        state.observe(&of, &answer, now, &counting());
+        let judged = judge(&[Metric { of: &of, state: &state }], &Rules::level(0.05), now);
+        failed = failed.or_else(|| (judged.verdict == Verdict::Fail).then_some(tick));
     }
-    state
+    (state, failed)
 }
 
 proptest! {
@@ -525,10 +546,11 @@ proptest! {
     })]
 
     #[test]
-    fn more_errors_of_the_canary_are_never_less_evidence(
-        ticks in prop::collection::vec((0_u16..50, 50_u16..500, 0_u16..50, 50_u16..500), 2..40),
+    fn more_errors_of_the_canary_are_never_less_evidence_while_the_share_of_both_does_not_jump(
+        ticks in prop::collection::vec((20_u16..24, 300_u16..340, 20_u16..24, 300_u16..340), 2..40),
     ) {
-        let (few, many) = (flows(&ticks, 0.0), flows(&ticks, 1.0));
+        let ((few, late), (many, early)) = (judged_flows(&ticks, 0.0), judged_flows(&ticks, 1.0));
+        prop_assert!(late.is_none_or(|late| early.is_some_and(|early| early <= late)));
         prop_assert!(many.log_e(&errors()) >= few.log_e(&errors()) - 1e-9);
         prop_assert!(many.log_e_pass(&errors()) <= few.log_e_pass(&errors()) + 1e-9);
     }

@@ -230,7 +230,7 @@ impl Metric<'_> {
 fn describe(metric: &Metric<'_>) -> String {
     let Metric { of, state } = metric;
     let name = &of.name;
-    let above = state.rarest_boundary();
+    let above = state.rarest_boundary(of);
     let Some((canary, stable)) = state.totals(of, above) else {
         let evidence = state.evidence(of, 0.0);
         let level = |arm: Option<crate::api::analysis_run::ArmEvidence>| {
@@ -248,6 +248,7 @@ fn describe(metric: &Metric<'_>) -> String {
         }
     };
     let mut text = format!("{name}: {} against {}", side(canary), side(stable));
+    let (canary, stable) = state.alike(of, above).unwrap_or((canary, stable));
     if stable.bad > 0.0 && canary.exposure > 0.0 {
         let ratio = canary.bad / canary.exposure * stable.exposure / stable.bad;
         text.push_str(&format!(", {} times", rounded(ratio)));
@@ -258,6 +259,12 @@ fn describe(metric: &Metric<'_>) -> String {
     if let Some(last) = state.quantiles(of).last() {
         let (from, to) = (rounded(last.stable), rounded(last.canary));
         text.push_str(&format!(", {} {from} -> {to}", last.quantile));
+    }
+    let (canary, stable) = state.arms();
+    for (name, arm) in [("canary", canary), ("stable", stable)] {
+        if arm.counted() < arm.pods {
+            text.push_str(&format!(", {} of {} {name} pods counted", arm.counted(), arm.pods));
+        }
     }
     text
 }

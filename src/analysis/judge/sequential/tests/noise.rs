@@ -78,6 +78,46 @@ fn what_young_pods_cannot_tell_at_first_does_not_fail_a_good_release_at_a_high_r
     assert!(all.1 > 4, "{}: what is tested makes no difference", all.1);
 }
 
+/// In how many of `seeds` releases of an hour a version with one and a half times the errors is passed, whose
+/// one canary pod runs beside nine: 200 requests a second, of which 1 % are bad.
+fn passed(seeds: u64, tau: f64, lived: f64, history: Option<History>, theta: f64) -> usize {
+    let of = Comparison { history, ..errors() };
+    let passes = |seed: &u64| {
+        let (mut world, mut factors) = differing(&mut Draws(50_000 + seed), tau, lived);
+        world.canary.truncate(1);
+        world.stable.truncate(9);
+        factors.drain(1..3);
+        factors[0] *= theta;
+        let mut state = MetricState::default();
+        (0..240).any(|tick| {
+            let now = at(tick * TICK);
+            state.observe(&of, &world.seen(), now, &counting());
+            world.grow(300.0, 0.01, &factors);
+            let metrics = [Metric { of: &of, state: &state }];
+            judge(&metrics, &Rules::level(0.01), now).verdict == Verdict::Pass
+        })
+    };
+    (0..seeds).filter(passes).count()
+}
+
+/// Seeds 50,000 and on, at an error of 5 %: 10 of 200 are expected at most.
+#[test]
+fn a_canary_pod_that_is_better_than_most_does_not_pass_a_harmful_version() {
+    let past = |tau| Past { ticks: 241, pods: (1, 9), tau: Some(tau), few: false };
+    let learnt = |tau| Some(History { past: Some(past(tau)), ..History::default() });
+    let told = passed(200, 0.1, 2_000.0, None, 1.5);
+    let young = passed(200, 0.1, 100.0, None, 1.5);
+    let calibrated = passed(200, 0.1, 2_000.0, learnt(0.1), 1.5);
+    let without = passed(200, 0.1, 2_000.0, learnt(0.0), 1.5);
+    let equal = passed(100, 0.1, 2_000.0, learnt(0.1), 1.0);
+    println!(
+        "x1.5 passed: {told}, young {young}, calibrated {calibrated}, blind {without}; x1 {equal}"
+    );
+    assert!(told <= 10 && young <= 10 && calibrated <= 10, "{told} {young} {calibrated} of 200");
+    assert!(without > 14, "{without}: what is tested makes no difference");
+    assert!(equal > 35, "{equal} of 100 equal ones within the hour");
+}
+
 /// Stable pods that are alike prove it while they live: what was allowed for the noise of young ones goes.
 #[test]
 fn what_the_null_allows_follows_the_lives_of_the_stable_pods() {

@@ -76,7 +76,8 @@ fn time_between_two_runs_is_no_missing_scrape() {
     let mut counters = Counters::default();
     let later = Counting { started: at(290), ..counting() };
     advance(&mut counters, 0, &[("a", &[0.0, 100.0])]);
-    let bridged = counters.advance(&reading(&[("a", &[3.0, 400.0])]), at(300), &later);
+    let later_on = reading(&[("a", &[3.0, 400.0])]);
+    let bridged = counters.advance(Kind::Ratio, &later_on, at(300), &later);
     assert_eq!((bridged.parts, bridged.quality.missed), (vec![3.0, 300.0], 0));
 }
 
@@ -155,13 +156,74 @@ fn what_the_traffic_until_the_end_cannot_show_is_said_at_once() {
         let mut world = World::new(17, 3, 27);
         (0..12).map(|_| world.tick(each, 0.001, 1.0)).collect()
     };
-    let rules = Rules { ends: Some(at(20 * 60)), ..Rules::level(0.01) };
+    let rules = Rules { ends: Some(at(5 * 60)), ..Rules::level(0.01) };
     let judgement = lacking(&errors(), &rules, &answers(2.0));
     assert_eq!(judgement.verdict, Verdict::Inconclusive, "{}", judgement.reason);
     let told = "all traffic until the end cannot show whether it changes by 1.5 times";
     assert!(judgement.reason.contains(told), "{}", judgement.reason);
     let judgement = lacking(&errors(), &rules, &answers(200.0));
     assert_eq!(judgement.verdict, Verdict::Continue, "{}", judgement.reason);
+}
+
+/// Of 40 releases that are far worse, at so little traffic that ten minutes just do: how many fail when the
+/// time is not known, and how many of those are given up before that when it is.
+fn given_up(
+    of: &Comparison,
+    mut answers: impl FnMut(u64) -> Box<dyn FnMut() -> Tick>,
+) -> (u32, u32) {
+    let (mut failed, mut given_up) = (0, 0);
+    for seed in 0..40 {
+        let (mut state, mut next) = (MetricState::default(), answers(seed));
+        let mut gone = false;
+        for tick in 0..=40 {
+            let now = at(tick * TICK);
+            state.observe(of, &next(), now, &counting());
+            let judged = |ends| {
+                let rules = Rules { ends, ..Rules::level(0.01) };
+                judge(&[Metric { of, state: &state }], &rules, now).verdict
+            };
+            gone |= tick < 40 && judged(Some(at(600))) == Verdict::Inconclusive;
+            if judged(None) == Verdict::Fail {
+                (failed, given_up) = (failed + 1, given_up + u32::from(gone));
+                break;
+            }
+        }
+    }
+    (failed, given_up)
+}
+
+/// Seeds 70,000 and on.
+#[test]
+fn a_run_with_little_traffic_is_not_given_up_while_a_far_worse_canary_may_still_be_found() {
+    let latency = Comparison {
+        name: "latency".to_owned(),
+        kind: Kind::Histogram,
+        harmful: Some(1.25),
+        ..errors()
+    };
+    let slow = given_up(&latency, |seed| {
+        let (mut draws, mut tick) = (Draws(70_000 + seed), 0);
+        let (mut canary, mut stable) = (vec![0.0; 12], vec![0.0; 12]);
+        latencies(&mut draws, &mut stable, 2_000, 1.0);
+        Box::new(move || {
+            tick += 1;
+            latencies(&mut draws, &mut canary, 1 + tick % 2, 2.0);
+            latencies(&mut draws, &mut stable, 13 + tick % 2, 1.0);
+            let arm = |name, values: &[f64]| Reading {
+                bounds: BOUNDS.to_vec(),
+                ..reading(&[(name, values)])
+            };
+            Tick { canary: arm("c", &canary), stable: arm("s", &stable) }
+        })
+    });
+    let broken = given_up(&errors(), |seed| {
+        let mut world = World::new(71_000 + seed, 1, 9);
+        Box::new(move || world.tick(20.0, 0.001, 10.0))
+    });
+    println!("of 40: twice as slow {slow:?}, ten times the errors {broken:?} (failed, given up)");
+    assert!(slow.0 >= 24 && broken.0 >= 24, "{slow:?} {broken:?}");
+    // In the last minutes what is to come is only expected: more may.
+    assert!(slow.1 == 0 && broken.1 <= 1, "{slow:?} {broken:?}");
 }
 
 /// Queues and temperatures may be 0 or less: then the history says how large a level usually is.
@@ -171,7 +233,7 @@ fn a_gauge_whose_levels_are_0_at_times_is_compared_by_plain_differences() {
         name: "queue".to_owned(),
         kind: Kind::Gauge,
         harmful: Some(1.5),
-        history: Some(History { deviation: Some(4.0), level: Some(10.0) }),
+        history: Some(History { deviation: Some(4.0), level: Some(10.0), past: None }),
         ..errors()
     };
     let answers = |more: f64| -> Vec<Tick> {
@@ -186,7 +248,7 @@ fn a_gauge_whose_levels_are_0_at_times_is_compared_by_plain_differences() {
     assert_eq!(lacking(&of, &rules, &answers(8.0)).verdict, Verdict::Fail);
     assert_eq!(lacking(&of, &rules, &answers(0.0)).verdict, Verdict::Pass);
     let logarithmic =
-        Comparison { history: Some(History { deviation: Some(0.4), level: None }), ..of };
+        Comparison { history: Some(History { deviation: Some(0.4), ..History::default() }), ..of };
     let judgement = lacking(&logarithmic, &rules, &answers(8.0));
     assert_eq!(judgement.verdict, Verdict::Continue, "there is no logarithm of 0 or less");
 }
