@@ -75,13 +75,23 @@ impl Secrets {
         self.0.get(&(at.name.clone(), at.key.clone()))
     }
 
-    /// The text without the values.
+    /// The text without the values: as they are, as a quoted text or an address shows them, and where a
+    /// server's words were cut in one.
     #[must_use]
-    pub fn mask(&self, text: String) -> String {
-        self.0
-            .values()
-            .filter(|value| !value.is_empty())
-            .fold(text, |text, value| text.replace(value.as_str(), MASK))
+    pub fn mask(&self, mut text: String) -> String {
+        let mut values: Vec<&str> =
+            self.0.values().map(String::as_str).filter(|value| !value.is_empty()).collect();
+        // One may be the beginning of another.
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        for value in values {
+            text = text.replace(value, MASK);
+            for quoted in [format!("{value:?}"), Value::from(value).to_string()] {
+                let inside = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+                text = text.replace(inside, MASK);
+            }
+            text = without_cut(&without_encoded(&text, value.as_bytes()), value);
+        }
+        text
     }
 
     /// Values that fit most places, for checks before a Secret is read.
@@ -92,6 +102,63 @@ impl Secrets {
         }
         secrets
     }
+}
+
+/// Beginnings of a secret that are shorter may stand in any text.
+const SECRET_BEGINNING: usize = 4;
+
+/// Without `value` where some of its bytes are percent-encoded, or its spaces are `+`.
+fn without_encoded(text: &str, value: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        match encoded(rest.as_bytes(), value).and_then(|length| rest.get(length..)) {
+            Some(after) => {
+                out.push_str(MASK);
+                rest = after;
+            }
+            None => {
+                out.push(first);
+                rest = rest.get(first.len_utf8()..).unwrap_or_default();
+            }
+        }
+    }
+    out
+}
+
+/// How many bytes of `text` stand for `value`, if it begins with it.
+fn encoded(text: &[u8], value: &[u8]) -> Option<usize> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut rest = text;
+    for byte in value {
+        rest = match rest {
+            [b'%', high, low, after @ ..]
+                if (digit(*high), digit(*low))
+                    == (Some(u32::from(byte >> 4)), Some(u32::from(byte & 15))) =>
+            {
+                after
+            }
+            [first, after @ ..] if first == byte || (*first == b'+' && *byte == b' ') => after,
+            _ => return None,
+        };
+    }
+    Some(text.len() - rest.len())
+}
+
+/// Without the beginning of `value` where the text was cut in it.
+fn without_cut(text: &str, value: &str) -> String {
+    const CUT: &str = "...";
+    let mut pieces: Vec<String> = text.split(CUT).map(str::to_owned).collect();
+    let cut = pieces.len().saturating_sub(1);
+    for piece in pieces.iter_mut().take(cut) {
+        let ends = value.char_indices().map(|(end, _)| end).rev();
+        let mut beginnings =
+            ends.filter(|end| *end >= SECRET_BEGINNING).filter_map(|end| value.get(..end));
+        if let Some(kept) = beginnings.find_map(|beginning| piece.strip_suffix(beginning)) {
+            *piece = format!("{kept}{MASK}");
+        }
+    }
+    pieces.join(CUT)
 }
 
 /// The Secret that an argument is read from.

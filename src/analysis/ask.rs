@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::metric::{SpecError, wrong};
-use super::source::{Ask, NamedProvider, Source, read_headers, read_login};
+use super::source::{
+    Ask, MAX_TIMEOUT, NamedProvider, Source, read_headers, read_login, read_timeout,
+};
 use crate::api::DurationSpec;
 use crate::api::common::Opaque;
 use crate::api::provider::{Job, ObjectStatus, Web};
@@ -124,13 +126,15 @@ pub(super) fn web(web: &Web, named: bool, path: &str) -> Result<(Source, String)
         let message = format!("unsupported protocol scheme: {url:?}: write http:// or https://");
         return Err(wrong(format!("{path}.url"), message));
     }
-    let timeout = timeout_seconds.filter(|seconds| *seconds > 0).map(SignedDuration::from_secs);
+    // 0 is Argo's word for nothing said. What a MetricProvider says is not overruled by a default.
+    let seconds = timeout_seconds.filter(|seconds| *seconds != 0);
+    let timeout = read_timeout(seconds, MAX_TIMEOUT, &format!("{path}.timeoutSeconds"))?;
     let source = Source {
         address: (!named).then(|| url.to_owned()),
         headers: read_headers(headers),
         login: read_login(authentication.as_ref(), &format!("{path}.authentication"))?,
         insecure: *insecure,
-        timeout: Some(timeout.unwrap_or(TIMEOUT)),
+        timeout: timeout.or((!named).then_some(TIMEOUT)),
         ask: Ask::Web(WebAsk {
             method,
             json: json_body.is_some(),
@@ -165,6 +169,18 @@ struct SecretStanza {
 /// Datadog's words for how a window becomes one number.
 const AGGREGATORS: [&str; 9] =
     ["avg", "min", "max", "sum", "last", "percentile", "mean", "l2norm", "area"];
+
+fn request_timeout(text: Option<String>, path: &str) -> Result<Option<SignedDuration>, SpecError> {
+    let timeout = text.map(DurationSpec::Text);
+    let timeout = timeout.as_ref().and_then(crate::spec::duration).filter(|t| t.is_positive());
+    match timeout {
+        Some(timeout) if timeout > SignedDuration::from_secs(MAX_TIMEOUT) => {
+            let message = format!("is above {MAX_TIMEOUT} seconds: write less");
+            Err(wrong(format!("{path}.requestTimeout"), message))
+        }
+        timeout => Ok(timeout),
+    }
+}
 
 /// A Datadog stanza. Without `ref` and `secretRef` it asks the ClusterMetricProvider `datadog`,
 /// which is where Argo's Secret of that name in the controller's namespace belongs.
@@ -208,8 +224,7 @@ pub(super) fn datadog(
     if named && !name.is_empty() {
         return refuse("credentials come from ref: leave out secretRef");
     }
-    let timeout = stanza.request_timeout.map(DurationSpec::Text);
-    let timeout = timeout.as_ref().and_then(crate::spec::duration).filter(|t| t.is_positive());
+    let timeout = request_timeout(stanza.request_timeout, path)?;
     let secret = Some(name.clone()).filter(|name| namespaced && !name.is_empty());
     let shared = if name.is_empty() { "datadog".to_owned() } else { name };
     let cluster = Some(NamedProvider { name: shared, cluster: true });
@@ -222,9 +237,11 @@ pub(super) fn datadog(
         true => stanza.queries,
         false => BTreeMap::from([("query".to_owned(), stanza.query)]),
     };
+    // Nothing but the stanza says how it is asked.
+    let alone = !named && secret.is_some();
     let source = Source {
         named: if named || secret.is_some() { None } else { cluster },
-        timeout: Some(timeout.unwrap_or(TIMEOUT)),
+        timeout: timeout.or(alone.then_some(TIMEOUT)),
         ask: Ask::Datadog(DatadogAsk {
             v2,
             interval: window(&stanza.interval, path)?,

@@ -4,10 +4,11 @@
 //! Error over Inconclusive. Differs from Argo: without `consecutiveErrorLimit` and `onError` a
 //! metric never ends in errors, it waits for data.
 
+use super::measure::{RATE_LIMITED, TIMEOUTS, noted};
 use super::metric::CheckedMetric;
-use crate::api::AnalysisPhase;
 use crate::api::analysis::OnError;
-use crate::api::analysis_run::{MetricResult, RunSummary};
+use crate::api::analysis_run::{MetricResult, RunRelease, RunSummary};
+use crate::api::{AnalysisPhase, AnalysisRun};
 
 /// The phase of a metric and the limit that led to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +41,12 @@ pub(crate) fn metric(metric: &CheckedMetric, result: &MetricResult, terminating:
             false => AnalysisPhase::Pending,
         });
     };
-    if !last.phase.is_some_and(completed) {
-        return plain(AnalysisPhase::Running);
-    }
+    // The limit of errors ends a measurement that is under way and not seen any more.
     if let Some((phase, limit)) = broken_limit(metric, result) {
         return Assessed { phase, limit: Some(limit) };
+    }
+    if !last.phase.is_some_and(completed) {
+        return plain(AnalysisPhase::Running);
     }
     let successes = metric.success_limit;
     if successes.is_some_and(|limit| i64::from(result.consecutive_success) >= limit) {
@@ -73,23 +75,59 @@ fn broken_limit(metric: &CheckedMetric, result: &MetricResult) -> Option<(Analys
         let text = format!("inconclusive ({}) > inconclusiveLimit ({limit})", result.inconclusive);
         broken = Some((AnalysisPhase::Inconclusive, text));
     }
-    let errors = result.consecutive_error;
-    if let Some(limit) = metric.error_limit.filter(|limit| over(errors, *limit)) {
-        let text = format!("consecutiveErrors ({errors}) > consecutiveErrorLimit ({limit})");
-        let phase = match metric.on_error {
-            OnError::Wait => AnalysisPhase::Error,
-            OnError::Pass => AnalysisPhase::Successful,
-            OnError::Fail => AnalysisPhase::Failed,
-            OnError::Inconclusive => AnalysisPhase::Inconclusive,
-        };
-        broken = Some((phase, text));
+    for (then, phase) in ENDS {
+        let errors = errors_in_a_row(metric, result, then);
+        if let Some(limit) = metric.errors_allowed(then).filter(|limit| over(errors, *limit)) {
+            let text = format!("consecutiveErrors ({errors}) > consecutiveErrorLimit ({limit})");
+            broken = Some((phase, text));
+        }
     }
     broken
+}
+
+/// What becomes of a metric with too many errors in a row.
+const ENDS: [(OnError, AnalysisPhase); 4] = [
+    (OnError::Pass, AnalysisPhase::Successful),
+    (OnError::Fail, AnalysisPhase::Failed),
+    (OnError::Inconclusive, AnalysisPhase::Inconclusive),
+    (OnError::Wait, AnalysisPhase::Error),
+];
+
+/// Errors since the last answer after too many of which the metric is to be `then`.
+fn errors_in_a_row(metric: &CheckedMetric, result: &MetricResult, then: OnError) -> i32 {
+    let (timeouts, limited) = (noted(result, TIMEOUTS), noted(result, RATE_LIMITED));
+    let others = result.consecutive_error - timeouts - limited;
+    [(metric.on_timeout, timeouts), (metric.on_rate_limited, limited), (metric.on_error, others)]
+        .into_iter()
+        .filter_map(|(of, errors)| (of == then).then_some(errors))
+        .sum()
+}
+
+/// The limit that the errors in a row come up to, where one is said of all of them.
+pub(crate) fn errors_allowed(metric: &CheckedMetric, result: &MetricResult) -> Option<i64> {
+    let all = |then| errors_in_a_row(metric, result, then) == result.consecutive_error;
+    ENDS.into_iter().find(|(then, _)| all(*then)).and_then(|(then, _)| metric.errors_allowed(then))
 }
 
 /// Whether a metric's end says anything about the run.
 pub(crate) fn decides(metric: &CheckedMetric) -> bool {
     !metric.dry_run && !metric.advisory
+}
+
+/// Whether a run waits for the end of a metric of `metrics`. Not for what says nothing about it and might
+/// go on for ever: advisory ones, dry runs without a count, and in the background all dry runs, so that
+/// the next round begins. Where there is nothing else, for all.
+pub(crate) fn is_waited_for(
+    run: &AnalysisRun,
+    metrics: &[CheckedMetric],
+    metric: &CheckedMetric,
+) -> bool {
+    let background = run.spec.release.as_ref().is_some_and(RunRelease::is_background);
+    let aside = |metric: &CheckedMetric| {
+        let unbounded = metric.count.is_none() && metric.compare.is_none();
+        metric.advisory || (metric.dry_run && (background || unbounded))
+    };
+    !aside(metric) || metrics.iter().all(aside)
 }
 
 /// The phase that a metric has reached by its own counters, whatever its siblings did.

@@ -40,7 +40,7 @@ pub(crate) fn by_rule(checked: &Checked, rows: &[Row<'_>], ended: bool) -> Optio
         Rule::All | Rule::AtLeast(_) => 1,
         Rule::Score(_) => metric.weight,
     };
-    let (mut all, mut good, mut bad, mut critical_open) = (0, 0, 0, false);
+    let (mut all, mut good, mut bad, mut failed, mut critical_open) = (0, 0, 0, 0, false);
     for (metric, result) in rows.iter().filter(|(metric, _)| decides(metric)) {
         let share = share(metric);
         all += share;
@@ -51,7 +51,10 @@ pub(crate) fn by_rule(checked: &Checked, rows: &[Row<'_>], ended: bool) -> Optio
         });
         match end {
             Some(AnalysisPhase::Successful) => good += share,
-            Some(_) => bad += share,
+            Some(phase) => {
+                bad += share;
+                failed += if phase == AnalysisPhase::Failed { share } else { 0 };
+            }
             None => {}
         }
         critical_open |= metric.critical && end != Some(AnalysisPhase::Successful);
@@ -73,14 +76,18 @@ pub(crate) fn by_rule(checked: &Checked, rows: &[Row<'_>], ended: bool) -> Optio
     if good >= needed && !critical_open {
         return Some(End { phase: AnalysisPhase::Successful, message: Some(said) });
     }
-    (all - bad < needed).then(|| End { phase: worst_of(rows), message: Some(said) })
+    // What has no data might have been good: it never fails a release.
+    let phase = if all - failed < needed { AnalysisPhase::Failed } else { worst_but_failed(rows) };
+    (all - bad < needed).then_some(End { phase, message: Some(said) })
 }
 
-/// The phase of a run whose rule cannot be met any more: `Failed` only when metrics failed.
-fn worst_of(rows: &[Row<'_>]) -> AnalysisPhase {
+/// The phase of a run whose rule cannot be met any more, and not because metrics failed.
+fn worst_but_failed(rows: &[Row<'_>]) -> AnalysisPhase {
     let ends = rows.iter().filter(|(metric, _)| decides(metric));
     ends.filter_map(|(metric, result)| own_end(metric, result))
+        .filter(|phase| *phase != AnalysisPhase::Failed)
         .max_by_key(|phase| assess::gravity(*phase))
+        .filter(|phase| *phase != AnalysisPhase::Successful)
         .unwrap_or(AnalysisPhase::Inconclusive)
 }
 

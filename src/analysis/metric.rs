@@ -118,7 +118,7 @@ pub struct CheckedMetric {
     pub failure_limit: Option<i64>,
     /// Inconclusive measurements that are allowed.
     pub inconclusive_limit: i64,
-    /// Errors in a row that are allowed; `None`: the metric waits for data as long as it takes.
+    /// Errors in a row that are allowed, as it is written; else see `errors_allowed`.
     pub error_limit: Option<i64>,
     /// Successes in a row that end the metric; `None`: off.
     pub success_limit: Option<i64>,
@@ -136,8 +136,16 @@ pub struct CheckedMetric {
     pub evidence: Option<(f64, String)>,
     /// What no data is.
     pub no_data: NoData,
+    /// What NaN is.
+    pub on_nan: NoData,
+    /// What series that have ended are.
+    pub on_stale: NoData,
     /// What a metric with too many errors in a row is.
     pub on_error: OnError,
+    /// The same for timeouts.
+    pub on_timeout: OnError,
+    /// The same for a rate that is limited.
+    pub on_rate_limited: OnError,
     /// Time to the next try after an error; `None`: it backs off.
     pub error_retry: Option<SignedDuration>,
     /// It is measured and reported but does not decide.
@@ -154,6 +162,14 @@ pub struct CheckedMetric {
     pub kayenta: Option<Box<CheckedKayenta>>,
     /// Measurements kept in the status.
     pub retained: usize,
+}
+
+impl CheckedMetric {
+    /// Errors in a row that are allowed before the metric is `then`; `None`: it waits for data as long as it
+    /// takes.
+    pub(crate) fn errors_allowed(&self, then: OnError) -> Option<i64> {
+        self.error_limit.or((then != OnError::Wait).then_some(CONSECUTIVE_ERRORS))
+    }
 }
 
 /// Checks the whole spec.
@@ -263,8 +279,12 @@ pub fn check_metric(metric: &Metric, path: &str) -> Result<CheckedMetric, SpecEr
         Some(compare) => (compare::source(metric, path)?, compare::shown(compare)),
         None => source::read(metric.provider.as_ref(), path)?,
     };
-    let interval = span(metric.interval.as_ref(), &format!("{path}.interval"), "interval")?;
-    let count = match whole(metric.count.as_ref(), &format!("{path}.count"))?.unwrap_or(0) {
+    let time = |value: &Option<DurationSpec>, field: &str, word: &str| {
+        span(value.as_ref(), &format!("{path}.{field}"), word)
+    };
+    let interval = time(&metric.interval, "interval", "interval")?;
+    let written = whole(metric.count.as_ref(), &format!("{path}.count"))?.unwrap_or(0);
+    let count = match written {
         0 => interval.is_none().then_some(1),
         count => Some(count),
     };
@@ -273,24 +293,19 @@ pub fn check_metric(metric: &Metric, path: &str) -> Result<CheckedMetric, SpecEr
     };
     let failures = limit(&metric.failure_limit, "failureLimit")?.unwrap_or(0);
     let successes = limit(&metric.consecutive_success_limit, "consecutiveSuccessLimit")?;
-    let errors = limit(&metric.consecutive_error_limit, "consecutiveErrorLimit")?;
+    let error_limit = limit(&metric.consecutive_error_limit, "consecutiveErrorLimit")?;
+    let no_data = metric.no_data.unwrap_or_default();
     let on_error = metric.on_error.unwrap_or_default();
-    let error_limit = errors.or((on_error != OnError::Wait).then_some(CONSECUTIVE_ERRORS));
     let evidence = match metric.compare {
         // The judge counts its own events.
         Some(_) => None,
-        None => evidence(metric, &query, path)?,
+        None => evidence(metric, &source.ask, &query, path)?,
     };
-    let error_retry =
-        span(metric.error_retry.as_ref(), &format!("{path}.errorRetry"), "errorRetry")?;
+    let error_retry = time(&metric.error_retry, "errorRetry", "errorRetry")?;
     let condition = |text: &Option<String>, field: &str| compile(text, format!("{path}.{field}"));
     let checked = CheckedMetric {
         name: metric.name.clone(),
-        initial_delay: span(
-            metric.initial_delay.as_ref(),
-            &format!("{path}.initialDelay"),
-            "startDelay",
-        )?,
+        initial_delay: time(&metric.initial_delay, "initialDelay", "startDelay")?,
         interval,
         count,
         failure_limit: (failures != -1).then_some(failures),
@@ -303,8 +318,12 @@ pub fn check_metric(metric: &Metric, path: &str) -> Result<CheckedMetric, SpecEr
         shown: query.clone(),
         query,
         evidence,
-        no_data: metric.no_data.unwrap_or_default(),
+        no_data,
+        on_nan: metric.on_nan.unwrap_or(no_data),
+        on_stale: metric.on_stale.unwrap_or(no_data),
         on_error,
+        on_timeout: metric.on_timeout.unwrap_or(on_error),
+        on_rate_limited: metric.on_rate_limited.unwrap_or(on_error),
         error_retry,
         dry_run: false,
         advisory: metric.advisory,
@@ -318,7 +337,7 @@ pub fn check_metric(metric: &Metric, path: &str) -> Result<CheckedMetric, SpecEr
         Some(compare) => compare::with(checked, metric, compare, None, path)?,
         None => checked,
     };
-    check_limits(&checked, path)?;
+    check_limits(&checked, written, path)?;
     Ok(checked)
 }
 
@@ -348,10 +367,10 @@ fn check_types(metric: &CheckedMetric, path: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// Argo's ValidateMetrics, with its messages.
-fn check_limits(metric: &CheckedMetric, path: &str) -> Result<(), SpecError> {
+/// Argo's ValidateMetrics, with its messages. `count` as it is written: 0 where it is not.
+fn check_limits(metric: &CheckedMetric, count: i64, path: &str) -> Result<(), SpecError> {
     let refuse = |message: String| Err(wrong(path.to_owned(), message));
-    let (count, success) = (metric.count.unwrap_or(0), metric.success_limit.unwrap_or(0));
+    let success = metric.success_limit.unwrap_or(0);
     if metric.failure_limit.is_some_and(|limit| limit < 0) {
         return refuse("failureLimit must be >= 0, or -1 to be disabled".to_owned());
     }
@@ -379,7 +398,7 @@ fn check_limits(metric: &CheckedMetric, path: &str) -> Result<(), SpecError> {
     if metric.error_retry.is_some_and(|retry| retry < SHORTEST_RETRY) {
         return refuse("errorRetry must be 1s or more: write 10s".to_owned());
     }
-    if count == 0 || metric.interval.is_none() {
+    if count == 0 {
         return Ok(());
     }
     match metric.failure_limit {
@@ -408,9 +427,23 @@ fn refuse_unsupported(metric: &Metric, path: &str) -> Result<(), SpecError> {
 }
 
 /// The fewest events and the query that counts them.
-fn evidence(metric: &Metric, query: &str, path: &str) -> Result<Option<(f64, String)>, SpecError> {
+fn evidence(
+    metric: &Metric,
+    ask: &Ask,
+    query: &str,
+    path: &str,
+) -> Result<Option<(f64, String)>, SpecError> {
     let Some(fewest) = metric.min_events.filter(|fewest| *fewest > 0) else { return Ok(None) };
-    let counts = metric.events.clone().or_else(|| promql::events(query));
+    let derived = match ask {
+        Ask::Prometheus { .. } => promql::events(query),
+        Ask::Datadog(_) | Ask::Web(_) => None,
+        Ask::CloudWatch { .. } | Ask::Job(_) | Ask::Object(_) | Ask::Plugin { .. } => {
+            let message = "this provider counts no events: ask in the condition for enough of them, \
+                           and leave minEvents out";
+            return Err(wrong(format!("{path}.minEvents"), message));
+        }
+    };
+    let counts = metric.events.clone().or(derived);
     #[expect(clippy::cast_precision_loss, reason = "a bound, not a count")]
     match counts {
         Some(counts) => Ok(Some((fewest as f64, counts))),

@@ -37,12 +37,15 @@ pub use args::Secrets;
 pub use ask::{DatadogAsk, JobAsk, ObjectAsk, WebAsk};
 pub use compare::continued;
 pub use compose::{AnalysisError, NamedTemplate, ReleaseContext, build_run, flatten};
-pub use lint::{Finding, Severity, TemplateKey, lint_references, lint_template, look_at_template};
+pub use lint::{
+    Finding, Severity, TemplateKey, lint_endless, lint_references, lint_template, look_at_template,
+};
 pub use observed::Observed;
 pub use range::RangeTime;
 pub use run::{
-    Asker, Query, RunPlan, plan, plan_with, record, record_all, record_all_with, secrets_needed,
+    Asker, Query, RunPlan, left_under_way, plan, plan_with, record, record_all, record_all_with,
+    secrets_needed,
 };
 pub use sample::{ErrorKind, Line, Outcome, QueryError, Sample};
 pub use source::{Ask, Login, NamedProvider, Range, Source};
-pub use verdict::{Verdict, blind, is_endless, verdict};
+pub use verdict::{ENDLESS_REMEDY, Verdict, blind, endless_step, is_endless, never_ends, verdict};

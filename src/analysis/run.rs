@@ -69,7 +69,8 @@ pub struct Asker {
     pub uid: String,
     /// How many measurements were begun before this one.
     pub number: i32,
-    /// What [`Outcome::Running`] said of a measurement that is not finished.
+    /// What [`Outcome::Running`] said of a measurement that is not finished; empty when no answer has
+    /// said whether it was begun.
     pub notes: Option<BTreeMap<String, String>>,
 }
 
@@ -80,7 +81,8 @@ pub struct RunPlan {
     pub due: Vec<Query>,
     /// End these, which are not finished, and give [`Outcome::Ended`] to [`record_all`].
     pub cancel: Vec<Query>,
-    /// End these, whose begin may have been lost with a write of the status; no answer is recorded.
+    /// End these, which the run leaves under way or whose begin may have been lost with a write of the
+    /// status; no answer is recorded.
     pub sweep: Vec<Query>,
     /// The status now.
     pub status: AnalysisRunStatus,
@@ -121,9 +123,7 @@ pub fn plan_with(run: &AnalysisRun, secrets: &Secrets, now: Timestamp) -> RunPla
     let status = assess_run(run, &checked, status, lacking.as_deref(), now);
     if over(&status) {
         let ends_now = !run.status.as_ref().is_some_and(over);
-        let ended =
-            rows(&checked, &status).into_iter().filter(|row| ends_now && is_unwritten(*row));
-        let sweep = ended.map(|(metric, result)| question(run, metric, result)).collect();
+        let sweep = if ends_now { left_by(run, &checked, &status) } else { Vec::new() };
         return over_plan(run, RunPlan { sweep, ..still(status) }, now);
     }
     let mut planned = still(status);
@@ -153,6 +153,20 @@ pub fn plan_with(run: &AnalysisRun, secrets: &Secrets, now: Timestamp) -> RunPla
         }
     }
     planned
+}
+
+/// What a run that has just ended has left under way: end it, as its sweep.
+#[must_use]
+pub fn left_under_way(run: &AnalysisRun, secrets: &Secrets) -> Vec<Query> {
+    let ended = run.status.as_ref().filter(|status| over(status));
+    let checked = metric::check(&run.spec, secrets).ok();
+    ended.zip(checked).map_or_else(Vec::new, |(status, checked)| left_by(run, &checked, status))
+}
+
+fn left_by(run: &AnalysisRun, checked: &Checked, status: &AnalysisRunStatus) -> Vec<Query> {
+    let left = |row: &Row<'_>| notes_of(row.1).is_some() || is_unwritten(*row);
+    let rows = rows(checked, status).into_iter().filter(left);
+    rows.map(|(metric, result)| question(run, metric, result)).collect()
 }
 
 /// Whether something of ours may run in the cluster that the status does not know.
@@ -221,7 +235,7 @@ fn questions(
         return asked.collect();
     }
     if let Some(compare) = &metric.compare {
-        let ask = compare::missed(metric, result, begun, now);
+        let ask = compare::missed(metric, compare, result, begun, now);
         let source = Source { ask, ..main.source.clone() };
         let asked = compare::questions(metric, compare).map(|(key, text)| Query {
             metric: key,
@@ -234,6 +248,7 @@ fn questions(
     }
     let events = metric.evidence.as_ref().map(|(_, text)| Query {
         metric: format!("{}{EVENTS}", metric.name),
+        source: Source { ask: main.source.ask.counting(text), ..main.source.clone() },
         text: text.clone(),
         ..main.clone()
     });
@@ -384,7 +399,7 @@ fn with_results(mut status: AnalysisRunStatus, metrics: &[CheckedMetric]) -> Ana
 }
 
 /// When the metric is due; `None`: never again, or when something happens.
-fn next(
+pub(super) fn next(
     metric: &CheckedMetric,
     result: &MetricResult,
     status: &AnalysisRunStatus,
@@ -427,7 +442,7 @@ fn deadline(run: &AnalysisRun, status: &AnalysisRunStatus) -> Option<Timestamp> 
 }
 
 /// Phases of all metrics, then of the run. A failure ends its siblings, and the last metric that is
-/// waited for the advisory ones.
+/// waited for those that are not.
 fn assess_run(
     run: &AnalysisRun,
     checked: &Checked,
@@ -441,10 +456,8 @@ fn assess_run(
     for (metric, result) in metrics.iter().zip(&mut status.metric_results) {
         assess_metric(metric, result, terminating);
     }
-    let waited_for =
-        |metric: &CheckedMetric| !metric.advisory || metrics.iter().all(|m| m.advisory);
     let waits = |(metric, result): (&CheckedMetric, &MetricResult)| {
-        waited_for(metric) && !result.phase.is_some_and(completed)
+        assess::is_waited_for(run, metrics, metric) && !result.phase.is_some_and(completed)
     };
     let running = metrics.iter().zip(&status.metric_results).any(waits);
     if !running {
@@ -526,7 +539,8 @@ fn waiting_message(metric: &CheckedMetric, result: &MetricResult) -> Option<Stri
     }
     let message = result.message.as_deref().unwrap_or("no data");
     let since = result.metadata.get(WAITING_SINCE).map(|at| format!(" since {at}"));
-    let limit = metric.error_limit.map(|limit| format!(", at most {limit} allowed"));
+    let limit = assess::errors_allowed(metric, result);
+    let limit = limit.map(|limit| format!(", at most {limit} allowed"));
     Some(format!(
         "{message} ({} in a row{}{})",
         result.consecutive_error,

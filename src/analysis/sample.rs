@@ -33,10 +33,15 @@ pub enum Sample {
     Text(String),
     /// The query worked and matched nothing.
     Empty,
+    /// The same, where conditions see what came in place of values, as in Argo: `nil` of Datadog, results
+    /// without values of CloudWatch.
+    Hollow(Value),
     /// The series exist and have ended.
     Stale {
         /// The time of the newest point.
         newest: Timestamp,
+        /// Their points. Not empty.
+        values: Vec<f64>,
     },
 }
 
@@ -54,6 +59,8 @@ pub struct Line {
 pub enum Absence {
     /// No series matched.
     Empty,
+    /// There is nothing, which is `nil` for a condition.
+    Nil,
     /// The newest point is too old.
     Stale(Timestamp),
     /// At least one value is not a number, which is what `0 / 0` gives.
@@ -75,10 +82,11 @@ impl Sample {
             Self::Value(value) => value.is_nan().then_some(Absence::NaN),
             Self::Series(values) if values.is_empty() => Some(Absence::Empty),
             Self::Series(values) => values.iter().any(|v| v.is_nan()).then_some(Absence::NaN),
-            Self::Json(Value::Null) => Some(Absence::Empty),
+            Self::Json(Value::Null) | Self::Hollow(Value::Null) => Some(Absence::Nil),
+            Self::Hollow(_) => Some(Absence::Empty),
             Self::Json(Value::Array(items)) => items.is_empty().then_some(Absence::Empty),
             Self::Json(_) | Self::Text(_) | Self::Lines(_) => None,
-            Self::Stale { newest } => Some(Absence::Stale(*newest)),
+            Self::Stale { newest, values: _ } => Some(Absence::Stale(*newest)),
         }
     }
 
@@ -92,7 +100,8 @@ impl Sample {
                 _ => None,
             },
             Self::Json(value) => value.as_f64(),
-            Self::Text(_) | Self::Lines(_) | Self::Empty | Self::Stale { .. } => None,
+            Self::Text(_) | Self::Lines(_) => None,
+            Self::Empty | Self::Hollow(_) | Self::Stale { .. } => None,
         }
     }
 }
@@ -106,7 +115,7 @@ impl From<Value> for Sample {
 impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("the query returned an empty result"),
+            Self::Empty | Self::Nil => f.write_str("the query returned an empty result"),
             Self::NaN => f.write_str("the query returned NaN, as 0/0 does"),
             Self::Stale(newest) => {
                 write!(f, "the series have ended, the newest point is of {newest}")
@@ -121,11 +130,11 @@ impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value(value) => f.write_str(&number(*value)),
-            Self::Empty | Self::Stale { .. } => f.write_str("[]"),
+            Self::Empty | Self::Hollow(_) => f.write_str("[]"),
             Self::Text(text) => f.write_str(text),
             Self::Lines(lines) => write!(f, "{} series over a range", lines.len()),
             Self::Json(value) => json(value, f),
-            Self::Series(values) => {
+            Self::Series(values) | Self::Stale { values, newest: _ } => {
                 f.write_char('[')?;
                 for (i, value) in values.iter().take(SHOWN_SERIES).enumerate() {
                     let comma = if i == 0 { "" } else { "," };

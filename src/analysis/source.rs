@@ -4,6 +4,7 @@
 //! With `ref` the address and the credentials are the MetricProvider's, and the template cannot
 //! send them elsewhere or turn the check of the server's certificate off.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::SignedDuration;
@@ -14,8 +15,11 @@ use super::range::RangeTime;
 use crate::api::DurationSpec;
 use crate::api::provider::{Authentication, Prometheus, Provider, RangeQuery, WebHeader};
 
-/// Seconds a query may take at most, whatever the template says.
-const MAX_TIMEOUT: i64 = 300;
+/// Seconds a request may take at most, whatever the template says.
+pub(super) const MAX_TIMEOUT: i64 = 300;
+
+/// Seconds that Prometheus may take at most: Argo has no bound.
+const LONGEST_QUERY: i64 = 3_600;
 
 /// A metric server as a template names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +66,7 @@ pub enum Login {
     },
     /// AWS' signature with the controller's own identity.
     SigV4 {
-        /// The region.
+        /// The region; empty: that of the address, or the controller's own.
         region: String,
         /// A profile of the shared credentials file.
         profile: Option<String>,
@@ -118,6 +122,22 @@ impl Ask {
             Self::Prometheus { .. } | Self::Datadog(_) | Self::CloudWatch { .. } => true,
             Self::Web(web) => web.method == "GET",
             Self::Job(_) | Self::Object(_) | Self::Plugin { .. } => false,
+        }
+    }
+
+    /// How the same server is asked for the number of events behind an answer, by this text: at one
+    /// instant, and in the whole window.
+    #[must_use]
+    pub(super) fn counting(&self, text: &str) -> Self {
+        match self {
+            Self::Prometheus { range: _ } => Self::default(),
+            Self::Datadog(ask) => Self::Datadog(DatadogAsk {
+                queries: BTreeMap::from([("query".to_owned(), text.to_owned())]),
+                formula: None,
+                aggregator: "sum".to_owned(),
+                ..ask.clone()
+            }),
+            other => other.clone(),
         }
     }
 
@@ -282,7 +302,12 @@ fn read_prometheus(prometheus: &Prometheus, path: &str) -> Result<Source, SpecEr
         headers: read_headers(headers),
         login: read_login(authentication.as_ref(), &format!("{path}.authentication"))?,
         insecure: *insecure,
-        timeout: read_timeout(*timeout, &format!("{path}.timeout"))?,
+        // Zero is none of its own.
+        timeout: read_timeout(
+            timeout.filter(|seconds| *seconds != 0),
+            LONGEST_QUERY,
+            &format!("{path}.timeout"),
+        )?,
         ask: Ask::Prometheus { range },
     })
 }
@@ -291,12 +316,18 @@ pub(super) fn read_headers(headers: &[WebHeader]) -> Vec<(String, String)> {
     headers.iter().map(|header| (header.key.clone(), header.value.clone())).collect()
 }
 
-fn read_timeout(seconds: Option<i64>, path: &str) -> Result<Option<SignedDuration>, SpecError> {
+pub(super) fn read_timeout(
+    seconds: Option<i64>,
+    most: i64,
+    path: &str,
+) -> Result<Option<SignedDuration>, SpecError> {
     match seconds {
         None => Ok(None),
-        Some(seconds @ 1..=MAX_TIMEOUT) => Ok(Some(SignedDuration::from_secs(seconds))),
+        Some(seconds) if (1..=most).contains(&seconds) => {
+            Ok(Some(SignedDuration::from_secs(seconds)))
+        }
         Some(seconds) => {
-            let message = format!("{seconds} is not between 1 and {MAX_TIMEOUT} seconds");
+            let message = format!("{seconds} is not between 1 and {most} seconds");
             Err(wrong(path.to_owned(), message))
         }
     }
@@ -338,9 +369,8 @@ pub(super) fn read_login(auth: Option<&Authentication>, path: &str) -> Result<Lo
         });
     }
     if let Some(sigv4) = sigv4 {
-        let message = "a region is needed, as in eu-west-1";
         return Ok(Login::SigV4 {
-            region: needed(&sigv4.region, &format!("{path}.sigv4.region"), message)?,
+            region: sigv4.region.as_deref().unwrap_or_default().trim().to_owned(),
             profile: sigv4.profile.clone().filter(|text| !text.is_empty()),
             role_arn: sigv4.role_arn.clone().filter(|text| !text.is_empty()),
         });

@@ -5,9 +5,10 @@
 
 use jiff::Timestamp;
 
-use super::assess::{completed, decides, own_end};
+use super::assess::{completed, decides, is_waited_for, own_end};
 use super::measure::WAITING_SINCE;
 use super::metric::{self, Checked, CheckedMetric, Rule};
+use super::run::next;
 use crate::api::analysis::OnError;
 use crate::api::{self, AnalysisPhase, AnalysisRun, AnalysisRunStatus, MetricResult};
 
@@ -114,18 +115,50 @@ pub(super) fn of_status(
     }
 }
 
-/// What a run waits for that gets no data, of a metric that is waited for. `None`: it sees, or it is over.
+/// Why a run that watches beside the steps tells nothing at this time. `None`: it sees, or it is over.
+///
+/// Of the metrics that decide, each is to have answered since it was due: a server that hangs is no
+/// better than one that says nothing, and a release without pauses is done before its first answer.
+/// `last`: no step comes after, so one that is not due yet (`initialDelay`) is to have answered too.
 #[must_use]
-pub fn blind(run: &AnalysisRun) -> Option<&str> {
-    let status = run.status.as_ref().filter(|status| !status.phase.is_some_and(completed))?;
-    let missing = status.missing.as_deref()?;
+pub fn blind(run: &AnalysisRun, last: bool, now: Timestamp) -> Option<String> {
+    let begun = run.status.as_ref().filter(|status| status.started_at.is_some());
+    let Some(status) = begun else { return Some("it has not begun".to_owned()) };
+    if status.phase.is_some_and(completed) {
+        return None;
+    }
     let checked = metric::check_shape(&run.spec).ok()?;
-    let no_data = |metric: &CheckedMetric| {
-        let result = result_of(status, metric).filter(|result| result.consecutive_error > 0);
-        !metric.advisory && result.is_some_and(|result| !result.phase.is_some_and(completed))
-    };
-    let blind = missing.starts_with(NO_SECRET) || checked.metrics.iter().any(no_data);
-    blind.then_some(missing)
+    let unasked = MetricResult::default();
+    let open: Vec<_> = checked
+        .metrics
+        .iter()
+        .filter(|metric| decides(metric))
+        .map(|metric| (metric, result_of(status, metric).unwrap_or(&unasked)))
+        .filter(|(_, result)| !result.phase.is_some_and(completed))
+        .collect();
+    let no_data = open.iter().any(|(_, result)| result.consecutive_error > 0);
+    let missing = status.missing.clone().filter(|why| no_data || why.starts_with(NO_SECRET));
+    missing.or_else(|| {
+        open.iter().find_map(|(metric, result)| owed(metric, result, status, last, now))
+    })
+}
+
+/// The answer that a metric owes. A measurement that is under way (a Job) is one.
+fn owed(
+    metric: &CheckedMetric,
+    result: &MetricResult,
+    status: &AnalysisRunStatus,
+    last: bool,
+    now: Timestamp,
+) -> Option<String> {
+    let due = next(metric, result, status)?;
+    match result.measurements.last() {
+        None if last || due <= now => Some(format!("{}: no measurement yet", metric.name)),
+        Some(measured) if measured.finished_at.is_some() && due <= now => {
+            Some(format!("{}: no answer since {due:.0}", metric.name))
+        }
+        None | Some(_) => None,
+    }
 }
 
 /// Since when a run waits: for data, else since its start.
@@ -135,11 +168,39 @@ fn since(status: &AnalysisRunStatus) -> Option<Timestamp> {
     since.or_else(|| status.started_at.as_ref().map(|at| at.0))
 }
 
-/// Whether a run goes on until it is ended: a metric that decides has no count.
+/// Whether a run goes on until it is ended: of the metrics that it waits for, only such without a count
+/// are open.
 #[must_use]
 pub fn is_endless(run: &AnalysisRun) -> bool {
-    let endless = |metric: &CheckedMetric| decides(metric) && metric.count.is_none();
-    metric::check_shape(&run.spec).is_ok_and(|checked| checked.metrics.iter().any(endless))
+    let Ok(Checked { metrics, .. }) = metric::check_shape(&run.spec) else { return false };
+    let phase = |metric: &CheckedMetric| result_of(run.status.as_ref()?, metric)?.phase;
+    let open = |metric: &&CheckedMetric| {
+        is_waited_for(run, &metrics, metric) && !phase(metric).is_some_and(completed)
+    };
+    metrics.iter().filter(open).all(|metric| metric.count.is_none())
+}
+
+/// What to do about a metric that [never ends](never_ends).
+pub const ENDLESS_REMEDY: &str = "write a count, or a timeout of the step or of its analysis, or let it watch beside \
+     the steps (analysis)";
+
+/// The sentence about a metric that [never ends](never_ends).
+#[must_use]
+pub fn endless_step(metric: &str) -> String {
+    format!("the step would never end: its metric {metric:?} has no count")
+}
+
+/// The metric for which a run goes on until somebody ends it, where nobody does: a step waits for its own.
+/// Argo refuses such a run too. A rule (`decide`) may be met without it, or may not.
+#[must_use]
+pub fn never_ends(run: &AnalysisRun) -> Option<String> {
+    let Checked { metrics, .. } = metric::check_shape(&run.spec).ok()?;
+    let endless = |metric: &&CheckedMetric| {
+        let unbounded = metric.count.is_none() && metric.success_limit.is_none();
+        unbounded && is_waited_for(run, &metrics, metric)
+    };
+    let endless = metrics.iter().find(endless).filter(|_| run.spec.timeout.is_none())?;
+    Some(endless.name.clone())
 }
 
 fn result_of<'a>(
@@ -193,6 +254,10 @@ fn failure(metric: &CheckedMetric, result: &MetricResult) -> String {
         .and_then(|measurement| measurement.explanation.as_ref().or(measurement.message.as_ref()))
         .or(result.message.as_ref())
         .map_or("failed", String::as_str);
+    if metric.compare.is_some() {
+        // All ticks are one test.
+        return format!("{}: {numbers}", metric.name);
+    }
     format!("{}: {numbers} in {} of {} measurements", metric.name, result.failed, result.count)
 }
 

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::chance::Draw;
 use crate::analysis::history::Window;
-use crate::analysis::judge::sequential::{Kind, PodReading};
+use crate::analysis::judge::sequential::{Grown, Kind, PodReading};
 use crate::analysis::sample::Line;
 
 /// The share of bad events is that of so long around.
@@ -33,28 +33,19 @@ pub struct Injected {
     added: BTreeMap<String, BTreeMap<Timestamp, Vec<f64>>>,
 }
 
-/// What happened in one pod since its last tick.
-#[derive(Debug, Clone, Default)]
-struct Step {
-    parts: Vec<f64>,
-    reset: bool,
-}
-
-/// The increments of pods, by the rule of the sequential judge: what fell was reset.
+/// The increments of pods, by the rule of the sequential judge.
 #[derive(Debug, Default)]
 struct Steps(BTreeMap<String, Vec<f64>>);
 
 impl Steps {
-    fn next(&mut self, pod: &str, reading: &PodReading) -> Option<Step> {
+    fn next(&mut self, kind: Kind, pod: &str, reading: &PodReading) -> Option<Grown> {
         let values = &reading.values;
-        let last = self.0.insert(pod.to_owned(), values.clone())?;
-        if last.len() != values.len() {
-            return None;
+        let last = self.0.get(pod).filter(|last| last.len() == values.len());
+        let step = last.map(|last| Grown::since(kind, last, values));
+        if step != Some(None) {
+            self.0.insert(pod.to_owned(), values.clone());
         }
-        let reset = last.iter().zip(values).any(|(last, value)| value < last);
-        let parts = last.iter().zip(values);
-        let parts = parts.map(|(last, value)| if reset { *value } else { value - last }).collect();
-        Some(Step { parts, reset })
+        step?
     }
 }
 
@@ -76,7 +67,7 @@ pub fn inject(window: &Window, kind: Kind, times: f64, draw: &mut Draw) -> Injec
         let bounds = tick.canary.bounds.clone();
         for (pod, reading) in &mut tick.canary.pods {
             let width = reading.values.len();
-            let step = steps.next(pod, reading).unwrap_or_default();
+            let step = steps.next(kind, pod, reading).unwrap_or_default();
             let more = match kind {
                 Kind::Gauge => reading.values.iter().map(|value| value * (times - 1.0)).collect(),
                 Kind::Histogram => moved(&bounds, &step.parts, times, draw),
@@ -88,7 +79,8 @@ pub fn inject(window: &Window, kind: Kind, times: f64, draw: &mut Draw) -> Injec
                 }
             };
             let sum = sums.entry(pod.clone()).or_default();
-            if step.reset || kind == Kind::Gauge {
+            let anew = step.reset && step.parts.first() == reading.values.first();
+            if anew || kind == Kind::Gauge {
                 sum.clear();
             }
             sum.resize(width, 0.0);
@@ -127,7 +119,7 @@ fn rates(window: &Window, kind: Kind) -> Vec<f64> {
     for (_, tick) in &window.ticks {
         let mut sum = (0.0, 0.0);
         for (pod, reading) in tick.canary.pods.iter().chain(&tick.stable.pods) {
-            let Some(step) = steps.next(pod, reading) else { continue };
+            let Some(step) = steps.next(kind, pod, reading) else { continue };
             let bad = step.parts.first().copied().unwrap_or(0.0);
             let exposure = match kind {
                 Kind::Count { per: false } => 1.0,

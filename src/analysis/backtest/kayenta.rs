@@ -158,7 +158,7 @@ impl Points {
             let Some(minute) = minutes.get_mut(minute) else { continue };
             let arms = [&tick.stable, &tick.canary];
             for ((arm, counters), minute) in arms.into_iter().zip(&mut counters).zip(minute) {
-                let increment = counters.advance(arm, *at, &counting);
+                let increment = counters.advance(of.kind, arm, *at, &counting);
                 minute.add(&increment, arm);
                 if !arm.bounds.is_empty() {
                     bounds = &arm.bounds;

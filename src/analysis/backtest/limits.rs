@@ -36,13 +36,22 @@ pub struct Question {
     pub since: Option<(Timestamp, SignedDuration)>,
 }
 
-/// When a run of these metrics would have failed between `from` and `until`.
+/// What came of limits in a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// When the release would have been rolled back.
+    pub failed: Option<Timestamp>,
+    /// A metric that decides never had data: the release would have waited.
+    pub held: bool,
+}
+
+/// How a run of these metrics would have gone between `from` and `until`.
 pub fn template(
     checked: &Checked,
     from: Timestamp,
     until: Timestamp,
     mut ask: impl FnMut(Question) -> Outcome,
-) -> Option<Timestamp> {
+) -> Ended {
     let (secrets, observed) = (Secrets::default(), Observed::default());
     let about = About { secrets: &secrets, observed: &observed, started: from };
     let mut results: Vec<MetricResult> = vec![MetricResult::default(); checked.metrics.len()];
@@ -50,7 +59,10 @@ pub fn template(
         |metric: &CheckedMetric| from.saturating_add(metric.initial_delay.unwrap_or_default()).ok();
     let mut due: Vec<Option<Timestamp>> = checked.metrics.iter().map(first).collect();
     loop {
-        let now = due.iter().flatten().min().copied().filter(|now| *now <= until)?;
+        let first = due.iter().flatten().min().copied().filter(|now| *now <= until);
+        let Some(now) = first else {
+            return Ended { failed: None, held: is_blind(checked, &results) };
+        };
         let rows = checked.metrics.iter().zip(&mut results).zip(&mut due);
         for (place, ((metric, result), due)) in rows.enumerate() {
             if *due != Some(now) {
@@ -83,9 +95,19 @@ pub fn template(
             let ends: Vec<_> =
                 rows.iter().map(|(metric, result)| assess::metric(metric, result, false)).collect();
             let end = decide::of_all(checked, &rows, &ends, false);
-            return (end.phase == AnalysisPhase::Failed).then_some(now);
+            let failed = (end.phase == AnalysisPhase::Failed).then_some(now);
+            return Ended { failed, held: failed.is_none() && is_blind(checked, &results) };
         }
     }
+}
+
+/// Whether a metric that decides has been asked in vain all the time.
+fn is_blind(checked: &Checked, results: &[MetricResult]) -> bool {
+    let blind = |(metric, result): (&CheckedMetric, &MetricResult)| {
+        let open = result.phase.is_none() && result.count == 0;
+        assess::decides(metric) && open && result.consecutive_error > 0
+    };
+    checked.metrics.iter().zip(results).any(blind)
 }
 
 fn next(metric: &CheckedMetric, result: &MetricResult, now: Timestamp) -> Option<Timestamp> {

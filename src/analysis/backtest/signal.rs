@@ -4,11 +4,12 @@
 //! histogram. With those, what a regression would have looked like is known without asking anybody, and
 //! judges that compare can be shown beside the rule.
 
+use jiff::SignedDuration;
 use promql_parser::label::Matcher;
 use promql_parser::parser::{self, Expr, VectorSelector};
 
 use super::rule::{self, Asked, RuleError, matcher_text};
-use crate::analysis::compare::written;
+use crate::analysis::compare::{WARM_UP, written};
 use crate::analysis::history::Window;
 use crate::analysis::judge::sequential::{Comparison, Direction, Kind};
 use crate::api::compare::Compare;
@@ -24,6 +25,10 @@ pub struct Signal {
     pub complement: bool,
     /// Judges that compare look at it; else it only carries a regression into the user's own rules.
     pub compared: bool,
+    /// It is measured and decides nothing: a dry run, or advisory.
+    pub alone: bool,
+    /// What canary pods do while they are younger is not counted; `None`: as long as is usual.
+    pub warm_up: Option<SignedDuration>,
 }
 
 impl Signal {
@@ -38,7 +43,21 @@ impl Signal {
         all: &mut Vec<Asked>,
     ) -> Result<Self, RuleError> {
         let (_, queries) = written(compare).unwrap_or((comparison.kind, Vec::new()));
-        Self::raw(comparison, &queries, pod_label, all)
+        let written = compare.warm_up.as_ref().and_then(crate::spec::duration);
+        let signal = Self::raw(comparison, &queries, pod_label, all)?;
+        Ok(Self { warm_up: written, ..signal })
+    }
+
+    /// Whether a release that compares it as `of` would wait for it and be ended by it.
+    #[must_use]
+    pub fn decides(&self, of: &Comparison) -> bool {
+        !self.alone && (of.critical || of.can_decide())
+    }
+
+    /// The warm-up of a release that has learnt this one.
+    #[must_use]
+    pub fn warm_up(&self, learnt: Option<SignedDuration>) -> SignedDuration {
+        self.warm_up.unwrap_or(WARM_UP.max(learnt.unwrap_or_default()))
     }
 
     /// What these raw series compare.
@@ -54,7 +73,8 @@ impl Signal {
         let buckets = comparison.kind == Kind::Histogram;
         let place = |query: &&str| rule::raw(query, pod_label, buckets, all);
         let parts = queries.iter().map(place).collect::<Result<_, _>>()?;
-        Ok(Self { comparison, parts, complement: false, compared: true })
+        let (complement, compared, alone) = (false, true, false);
+        Ok(Self { comparison, parts, complement, compared, alone, warm_up: None })
     }
 
     /// What a query of a rule compares, where it can be told. `small_is_good`: which way the rule goes.

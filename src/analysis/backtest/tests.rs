@@ -6,13 +6,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::inject::{chance_to_turn, moved};
 use super::kayenta::{Config, Looks};
-use super::limits::{Checks, flagger, template};
-use super::ours::{After, replay};
+use super::limits::{Checks, Ended, flagger, template};
+use super::ours::{Played, Said, replay};
 use super::signal::comparison;
 use super::*;
 use crate::analysis::args::Secrets;
 use crate::analysis::history::Window;
-use crate::analysis::judge::sequential::{Kind, PodReading, Reading, Rules, Tick};
+use crate::analysis::judge::sequential::{Comparison, Kind, PodReading, Reading, Rules, Tick};
 use crate::analysis::metric;
 use crate::analysis::sample::{Line, Outcome, Sample};
 use crate::api::provider::{Prometheus, Provider};
@@ -193,19 +193,73 @@ fn a_rule_sees_the_world_that_the_judges_see() {
     assert_eq!(found.feed(&[], Feed::Bad, "pod")[0].labels["pod"], "web-5d4b-0");
 }
 
+/// A comparison of a template, which writes a warm-up of so many ticks.
+fn signal(kind: Kind, alone: bool, warm_up: Option<i32>) -> Signal {
+    let signal = Signal::raw(comparison("errors", kind), &["a", "b"], "pod", &mut Vec::new());
+    Signal { alone, warm_up: warm_up.map(|ticks| TICK * ticks), ..signal.unwrap() }
+}
+
+/// What the judge says of a release that compares these, of which each sees its window.
+fn played(signals: &[(Signal, &Window)], learnt: Option<SignedDuration>, rules: &Rules) -> Said {
+    let of: Vec<Comparison> = signals.iter().map(|(of, _)| of.comparison.clone()).collect();
+    let windows: Vec<Window> = signals.iter().map(|(_, window)| (*window).clone()).collect();
+    let signals = signals.iter().map(|(signal, _)| signal);
+    replay(&Played::deciding(signals, &of, &windows, learnt), rules)
+}
+
 #[test]
 fn our_judge_finds_what_is_injected_and_leaves_the_rest_alone() {
-    let of = [comparison("errors", Kind::Ratio)];
-    let rules = Rules::level(0.01);
+    let rules = Rules { ends: Some(at(240)), ..Rules::level(0.01) };
+    let said = |window: &Window, warm_up: i32| {
+        played(&[(signal(Kind::Ratio, false, Some(warm_up)), window)], None, &rules)
+    };
     let calm = traffic(21, 0.01);
-    let said = replay(std::slice::from_ref(&calm), &of, &rules, After::GoOn);
-    assert_eq!((said.failed, said.path.len()), (None, 241));
-    assert!(said.passed.is_some());
+    let good = said(&calm, 1);
+    let passed = good.passed.unwrap();
+    assert_eq!((good.failed, good.inconclusive), (None, None), "a run ends with its first answer");
+    assert_eq!(good.path.len() as i64, passed.duration_since(at(0)).as_secs() / 15 + 1);
+    let slow = said(&calm, 8);
+    assert_eq!((&slow.path[..9], slow.passed > good.passed), (&[0.0; 9][..], true));
+    let few = said(&traffic(22, 0.0002), 1);
+    assert_eq!((few.passed, few.failed), (None, None));
+    assert!(few.inconclusive.is_some_and(|at| at <= self::at(240)), "{few:?}");
     let bad = inject(&calm, Kind::Ratio, 3.0, &mut Draw::of(1, &[])).window;
-    let said = replay(&[bad], &of, &rules, After::Stop);
-    let failed = said.failed.unwrap();
+    let bad = said(&bad, 1);
+    let failed = bad.failed.unwrap();
     assert!(failed < at(60), "{failed}");
-    assert_eq!(said.path.len() as i64, failed.duration_since(at(0)).as_secs() / 15 + 1);
+    assert_eq!(bad.path.len() as i64, failed.duration_since(at(0)).as_secs() / 15 + 1);
+}
+
+#[test]
+fn only_comparisons_that_decide_in_a_release_decide_in_its_backtest() {
+    let rules = Rules { ends: Some(at(240)), ..Rules::level(0.01) };
+    let calm = traffic(21, 0.01);
+    let bad = inject(&calm, Kind::Ratio, 3.0, &mut Draw::of(1, &[])).window;
+    let level = window(10, |pod, _| vec![100.0 + pod as f64], &[]);
+    let errors = || (signal(Kind::Ratio, false, None), &calm);
+    let alone = played(&[errors()], None, &rules);
+    assert!(alone.passed.is_some(), "{alone:?}");
+    let dry = (signal(Kind::Ratio, true, None), &bad);
+    assert_eq!(
+        played(&[errors(), dry.clone()], None, &rules),
+        alone,
+        "a dry run rolls nothing back"
+    );
+    let blind = (signal(Kind::Gauge, false, None), &level);
+    assert_eq!(played(&[errors(), blind], None, &rules), alone, "nobody waits for a blind gauge");
+    assert_eq!(played(&[dry], None, &rules), Said::default(), "where nothing decides");
+}
+
+#[test]
+fn a_learnt_warm_up_counts_unless_the_template_writes_one() {
+    let calm = traffic(21, 0.01);
+    let quiet = |written: Option<i32>| {
+        let learnt = Some(TICK * 10);
+        let said =
+            played(&[(signal(Kind::Ratio, false, written), &calm)], learnt, &Rules::level(0.01));
+        said.path.iter().take_while(|log_e| log_e.abs() < 1e-9).count()
+    };
+    assert_eq!([quiet(None), quiet(Some(3))], [11, 4]);
 }
 
 #[test]
@@ -223,6 +277,11 @@ fn kayenta_looks_when_it_is_told_and_ends_the_canary_at_a_doubt() {
 
 /// A metric asked every minute; the answers by minute.
 fn limited(answers: &[f64], edit: impl Fn(&mut Metric)) -> Option<i64> {
+    let failed = ended(answers, edit).failed?;
+    Some(failed.duration_since(at(0)).as_secs() / 60)
+}
+
+fn ended(answers: &[f64], edit: impl Fn(&mut Metric)) -> Ended {
     let mut metric = Metric {
         name: "errors".to_owned(),
         interval: Some(DurationSpec::Text("1m".to_owned())),
@@ -240,15 +299,23 @@ fn limited(answers: &[f64], edit: impl Fn(&mut Metric)) -> Option<i64> {
     edit(&mut metric);
     let spec = AnalysisRunSpec { metrics: vec![metric], ..AnalysisRunSpec::default() };
     let checked = metric::check(&spec, &Secrets::default()).unwrap();
-    let ended = template(&checked, at(0), at(240), |question| {
+    template(&checked, at(0), at(240), |question| {
         let minute = question.at.duration_since(at(0)).as_secs() as f64 / 60.0;
         match answers.get(minute as usize) {
             Some(value) if value.is_nan() => Outcome::from(Sample::Empty),
             Some(value) => Outcome::from(Sample::Series(vec![*value])),
             None => Outcome::from(Sample::Series(vec![0.0])),
         }
-    });
-    ended.map(|ended| ended.duration_since(at(0)).as_secs() / 60)
+    })
+}
+
+#[test]
+fn a_rule_that_never_has_data_holds_every_release() {
+    let nothing = [f64::NAN; 300];
+    assert_eq!(ended(&nothing, |_| ()), Ended { failed: None, held: true });
+    assert_eq!(ended(&[f64::NAN; 3], |_| ()), Ended::default(), "data came back");
+    let passes = |metric: &mut Metric| metric.no_data = Some(crate::api::analysis::NoData::Pass);
+    assert_eq!(ended(&nothing, passes), Ended::default(), "it was said what no data is");
 }
 
 /// peers/argo.md: failures are counted in all, and the run fails when there are more than the limit.

@@ -70,16 +70,21 @@ pub fn risk(spec: &AnalysisRunSpec) -> f64 {
     compare::level(spec)
 }
 
-/// What a run takes from what was learnt, or why it takes nothing. `None` for a run that asks for none,
-/// or that cannot be checked yet.
+/// Why a run is not calibrated whose templates ask for nothing to be learnt.
+pub const NOT_ASKED: &str = "the template has no calibration";
+
+/// What a run takes from what was learnt, or why it takes nothing. `None` for a run that compares nothing
+/// and asks for none, or that cannot be checked yet.
 #[must_use]
 pub fn begin(
     spec: &AnalysisRunSpec,
     secrets: &Secrets,
     learnt: Result<&Learnt, String>,
 ) -> Option<RunCalibration> {
-    spec.calibration.as_ref()?;
     let checked = metric::check(spec, secrets).ok()?;
+    if spec.calibration.is_none() && compared(&checked).next().is_none() {
+        return None;
+    }
     let learnt = match learnt {
         Ok(learnt) => learnt,
         Err(why) => {
@@ -112,7 +117,7 @@ fn is_advisory(spec: &AnalysisRunSpec, name: &str) -> bool {
 pub(crate) struct Calibrated {
     /// The boundary and the noise.
     pub terms: Terms,
-    /// What it is worth, in a sentence; nothing for a run that asked for none.
+    /// What it is worth, in a sentence; nothing for a run that took nothing.
     pub says: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! From windows of the past to what is learnt, one window at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -90,6 +90,11 @@ pub struct Learner {
     next: usize,
     gathered: Vec<Gathered>,
     kept: Vec<Timestamp>,
+    /// Pods that have played the canary, and how many of a window were new.
+    played: BTreeSet<String>,
+    pods: Vec<usize>,
+    /// The arms of each window where they are noisiest.
+    arms: Vec<(u32, u32)>,
     left_out: BTreeMap<String, LeftOut>,
     broken: Option<String>,
 }
@@ -131,6 +136,9 @@ impl Learner {
             next: 0,
             gathered,
             kept: Vec::new(),
+            played: BTreeSet::new(),
+            pods: Vec::new(),
+            arms: Vec::new(),
             left_out: BTreeMap::new(),
             broken: None,
         }
@@ -246,6 +254,11 @@ impl Learner {
             }
         };
         self.kept.push(from);
+        let canary = windows.first().map(|window| window.canary.as_slice()).unwrap_or_default();
+        let before = self.played.len();
+        self.played.extend(canary.iter().cloned());
+        self.pods.push(self.played.len() - before);
+        self.arms.extend(windows.first().and_then(noisiest));
         let points = self.points();
         for ((asked, window), gathered) in self.asked.iter().zip(&windows).zip(&mut self.gathered) {
             let length = self.policy.length;
@@ -273,7 +286,8 @@ impl Learner {
         }
         let points = self.points();
         let length = self.policy.length;
-        let Self { asked, starts, gathered, kept, left_out, before, .. } = self;
+        let Self { asked, starts, gathered, kept, pods, mut arms, left_out, before, .. } = self;
+        arms.sort_by(|a, b| noise(*a).total_cmp(&noise(*b)));
         let left_out: Vec<LeftOut> = left_out.into_values().collect();
         if starts.is_empty() {
             return Err("no window of this length fits into the history".to_owned());
@@ -285,7 +299,7 @@ impl Learner {
         }
         let warm_up = gathered.iter().filter_map(|of| of.young.warm_up()).max();
         let metrics = asked.into_iter().zip(gathered).map(|(asked, gathered)| {
-            let History { deviation, level } = asked.comparison.history.unwrap_or_default();
+            let History { deviation, level, .. } = asked.comparison.history.unwrap_or_default();
             let metric = Metric {
                 name: asked.comparison.name,
                 deviation,
@@ -300,6 +314,8 @@ impl Learner {
             length_seconds: length.as_secs(),
             points,
             windows: kept,
+            pods,
+            arms: arms.get(arms.len() / 2).copied(),
             left_out,
             warm_up_seconds: warm_up.map(|span| span.as_secs()),
             metrics: metrics.collect(),
@@ -370,7 +386,21 @@ fn noise_of(windows: &[Vec<(f64, f64)>], tick: SignedDuration) -> History {
     History {
         deviation: long_run_deviation(&flat, batch),
         level: if logarithmic { None } else { usual() },
+        past: None,
     }
+}
+
+/// The noise of arms of so many pods, of which none is the noisiest.
+fn noise((canary, stable): (u32, u32)) -> f64 {
+    pods::floor(1.0, canary, stable)
+}
+
+/// The pods of both arms where their noise is largest.
+fn noisiest(window: &Window) -> Option<(u32, u32)> {
+    let count = |reading: &Reading| u32::try_from(reading.pods.len()).unwrap_or(u32::MAX);
+    let arms = window.ticks.iter().map(|(_, tick)| (count(&tick.canary), count(&tick.stable)));
+    let both = arms.filter(|(canary, stable)| *canary > 0 && *stable > 0);
+    both.max_by(|a, b| noise(*a).total_cmp(&noise(*b)))
 }
 
 /// How much the window's pods differ, from what each did in it.

@@ -25,6 +25,13 @@ pub struct Learnt {
     pub points: usize,
     /// The starts of the windows, newest first: those of every path.
     pub windows: Vec<Timestamp>,
+    /// Pods that played the canary in each window, without those that did in a newer one. Windows of the
+    /// same few pods tell nothing of other pods, however many they are.
+    #[serde(default)]
+    pub pods: Vec<usize>,
+    /// Canary pods and the others, where the arms of a window are noisiest: that of the middle window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arms: Option<(u32, u32)>,
     /// Windows that were left out.
     pub left_out: Vec<LeftOut>,
     /// The age from which a pod is like the others; absent: it was not to be seen.
@@ -70,11 +77,17 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// `336 windows of 60 min, warm-up 6 min; 12 because, as of one of them, a release was going on`.
+/// `336 windows of 60 min and 120 pods until 2026-03-02T04:03:00Z, warm-up 6 min; left out: 12 because, as of
+/// one of them, a release was going on`.
 impl fmt::Display for Learnt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (windows, minutes) = (self.windows.len(), self.length_seconds / 60);
-        write!(f, "{windows} windows of {minutes} min until {:.0}", self.learnt_at)?;
+        let pods = self.pods.iter().sum::<usize>();
+        write!(
+            f,
+            "{windows} windows of {minutes} min and {pods} pods until {:.0}",
+            self.learnt_at
+        )?;
         if let Some(seconds) = self.warm_up_seconds {
             write!(f, ", warm-up {} min", seconds / 60)?;
         }
@@ -218,6 +231,8 @@ impl Learnt {
 
     fn keep_since(&mut self, since: Timestamp) {
         let kept: Vec<bool> = self.windows.iter().map(|from| *from > since).collect();
+        let mut each = kept.iter();
+        self.pods.retain(|_| each.next().is_some_and(|kept| *kept));
         let mut each = kept.iter();
         self.windows.retain(|_| each.next().is_some_and(|kept| *kept));
         for metric in self.metrics.values_mut() {

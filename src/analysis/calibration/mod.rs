@@ -24,7 +24,7 @@ mod tests;
 
 pub(crate) use asked::Calibrated;
 pub(in crate::analysis) use asked::apply;
-pub use asked::{asked, begin, risk};
+pub use asked::{NOT_ASKED, asked, begin, risk};
 pub use learn::{Asked, Learner, Policy, Question};
 pub use learnt::{Learnt, LearntError, LeftOut};
 pub use terms::{Terms, TermsError, Wanted, terms};

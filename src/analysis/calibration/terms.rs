@@ -6,9 +6,9 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::learnt::Learnt;
-use crate::analysis::judge::sequential::{Comparison, Height, History};
+use crate::analysis::judge::sequential::{Comparison, Height, History, Past};
 use crate::stats::combine::CRITICAL;
-use crate::stats::conformal::Pair;
+use crate::stats::conformal::{Pair, windows_needed};
 
 /// One comparison of a run.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,9 @@ pub struct Terms {
     /// The noise of gauges, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     gauges: BTreeMap<String, Noise>,
+    /// What a boundary was learnt from, by the name of the comparison.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    past: BTreeMap<String, Past>,
     /// The age from which canary pods are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     warm_up_seconds: Option<i64>,
@@ -65,7 +68,17 @@ pub struct TermsError(String);
 #[must_use]
 pub fn terms(learnt: &Learnt, wanted: &[Wanted<'_>], alpha: f64) -> (Terms, String) {
     let mut terms = Terms { warm_up_seconds: learnt.warm_up_seconds, ..Terms::default() };
-    for Wanted { key, comparison, .. } in wanted {
+    let few = few(learnt, alpha);
+    for Wanted { key, comparison, tick, .. } in wanted {
+        let ticks = learnt.length_seconds as f64 / tick.as_secs_f64();
+        let past = learnt.metrics.get(*key).zip(learnt.arms).map(|(metric, pods)| Past {
+            // The first tick is that of the start.
+            ticks: libm::round(ticks).clamp(0.0, 1e9) as u32 + 1,
+            pods,
+            tau: metric.tau,
+            few,
+        });
+        terms.past.extend(past.map(|past| (comparison.name.clone(), past)));
         let noise = learnt
             .metrics
             .get(*key)
@@ -88,11 +101,25 @@ pub fn terms(learnt: &Learnt, wanted: &[Wanted<'_>], alpha: f64) -> (Terms, Stri
                 Some(_) => "",
                 None => "; too few pods were born in them to know their warm-up",
             };
-            format!("calibrated to alpha {percent}% on {windows} windows of {minutes} min{cold}")
+            let pods: usize = learnt.pods.iter().sum();
+            let more =
+                if few { ", so few that their differences are allowed for besides" } else { "" };
+            format!(
+                "calibrated to alpha {percent}% on {windows} windows of {minutes} min and {pods} pods\
+                 {more}{cold}"
+            )
         }
         Err(why) => format!("not calibrated: {why}"),
     };
     (terms, said)
+}
+
+/// Whether fewer pods played the canary than windows would have to: whoever draws the same few again and
+/// again knows what these do and not what the pods of a new version may do.
+fn few(learnt: &Learnt, alpha: f64) -> bool {
+    let pods: usize = learnt.pods.iter().sum();
+    let canary = learnt.arms.map_or(1, |(canary, _)| usize::try_from(canary).unwrap_or(usize::MAX));
+    pods / canary.max(1) < windows_needed(alpha)
 }
 
 fn height(learnt: &Learnt, group: &[&Wanted<'_>], alpha: f64) -> Result<Stretched, String> {
@@ -156,6 +183,7 @@ impl Terms {
         let history = History {
             deviation: noise.map(|noise| noise.deviation),
             level: noise.and_then(|noise| noise.level),
+            past: self.past.get(&of.name).copied().filter(|_| height),
         };
         (height || noise.is_some()).then_some(history)
     }

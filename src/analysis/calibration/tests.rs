@@ -1,6 +1,8 @@
 //! The whole way from raw counters of pods to a verdict: a service with pods that differ, noise that
 //! remembers, and cold starts; a history of it, what is learnt, and releases of it.
 
+mod levels;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -37,6 +39,11 @@ struct Noise {
 struct Service {
     noise: Noise,
     rng: SmallRng,
+    /// Pods that play the canary.
+    canary: usize,
+    /// The pods live through all windows, and differ by these factors; else each window has its own.
+    settled: Option<Vec<f64>>,
+    windows: usize,
 }
 
 struct Pod {
@@ -49,7 +56,15 @@ struct Pod {
 
 impl Service {
     fn new(noise: Noise, seed: u64) -> Self {
-        Self { noise, rng: SmallRng::seed_from_u64(seed) }
+        let rng = SmallRng::seed_from_u64(seed);
+        Self { noise, rng, canary: CANARY, settled: None, windows: 0 }
+    }
+
+    /// One whose pods nobody has replaced in all of its history, of which one plays the canary.
+    fn settled(noise: Noise, seed: u64) -> Self {
+        let mut service = Self::new(noise, seed);
+        let factors = (0..PODS).map(|i| service.pod(i.to_string(), 0).factor).collect();
+        Self { canary: 1, settled: Some(factors), ..service }
     }
 
     fn normal(&mut self) -> f64 {
@@ -90,12 +105,15 @@ impl Service {
 
     /// The answers to the range queries of a window: old pods, and where `release` all of them replaced.
     fn window(&mut self, from: Timestamp, release: bool) -> Vec<Vec<Line>> {
-        let old = |i: usize| (format!("web-5d4b-{i}"), -1_000);
+        self.windows += 1;
+        let of = if self.settled.is_some() { 0 } else { self.windows };
+        let old = |i: usize| (format!("web-5d4b-{of}x{i}"), -1_000);
         let new = |i: usize| (format!("web-7f9c-{i}"), 5 + 2 * i as i64);
         let names = (0..PODS).map(old).chain((0..PODS).filter(|_| release).map(new));
         let mut parts = vec![Vec::new(), Vec::new()];
-        for (name, born) in names {
+        for (i, (name, born)) in names.enumerate() {
             let mut pod = self.pod(name.clone(), born);
+            pod.factor = self.factor(i).unwrap_or(pod.factor);
             let labels = BTreeMap::from([("pod".to_owned(), name)]);
             let mut lines = [0, 1].map(|_| Line { labels: labels.clone(), points: Vec::new() });
             for tick in born.max(0)..=TICKS {
@@ -108,24 +126,44 @@ impl Service {
         parts
     }
 
+    fn factor(&self, i: usize) -> Option<f64> {
+        self.settled.as_ref().and_then(|factors| factors.get(i).copied())
+    }
+
     /// A release whose canary has `times` the errors: whether it fails on these terms; without any, at
     /// the height of the model.
     fn release(&mut self, terms: Option<&Terms>, times: f64, alpha: f64) -> bool {
+        let history =
+            terms.map_or(Some(History::default()), |terms| terms.history(&errors(), false));
+        self.compared(terms, history, times, alpha, TICKS)
+    }
+
+    fn compared(
+        &mut self,
+        terms: Option<&Terms>,
+        history: Option<History>,
+        times: f64,
+        alpha: f64,
+        ticks: i64,
+    ) -> bool {
         let from = Timestamp::from_second(2_000_000_000).unwrap();
         let mut pods: Vec<(bool, Pod)> = (0..PODS)
-            .map(|i| match i < CANARY {
+            .map(|i| match i < self.canary {
                 true => (true, self.pod(format!("web-7f9c-{i}"), 0)),
-                false => (false, self.pod(format!("web-5d4b-{i}"), -1_000)),
+                false => {
+                    let pod = self.pod(format!("web-5d4b-{i}"), -1_000);
+                    let factor = self.factor(i).unwrap_or(pod.factor);
+                    (false, Pod { factor, ..pod })
+                }
             })
             .collect();
-        let of = Comparison { history: Some(History::default()), ..errors() };
-        assert!(terms.is_none_or(|terms| terms.history(&of, false) == of.history));
+        let of = Comparison { history, ..errors() };
         let warm_up = terms.and_then(Terms::warm_up).unwrap_or_default();
         let counting = Counting { started: from, tick: TICK, warm_up, weight: None };
         let height = terms.map_or(Height::Model, |terms| terms.height(None));
         let rules = Rules { height, ..Rules::level(alpha) };
         let mut state = MetricState::default();
-        for tick in 0..=TICKS {
+        for tick in 0..=ticks {
             let at = from + TICK * i32::try_from(tick).unwrap();
             let mut seen = Tick::default();
             for (canary, pod) in &mut pods {
@@ -190,7 +228,9 @@ fn wanted(of: &Comparison) -> Wanted<'_> {
 
 /// Learns from a service with a release in every tenth window.
 fn learn(service: &mut Service, windows: usize, before: Option<Learnt>, at: Timestamp) -> Learnt {
-    let mut learner = Learner::new(vec![asked()], policy(windows), before, at);
+    let canary = vec![(SignedDuration::ZERO, service.canary)];
+    let policy = Policy { canary, ..policy(windows) };
+    let mut learner = Learner::new(vec![asked()], policy, before, at);
     let mut number = 0;
     while let Some(question) = learner.due().first().cloned() {
         let from = question.from;
@@ -243,6 +283,51 @@ fn a_cold_start_is_learnt_from_past_releases_and_fails_nobody() {
     let [model, kept, caught] = failed(Noise { cold: 3.0, ..Noise::default() }, 300);
     println!("model {model}, calibrated {kept}, x3 {caught} of 160");
     assert!(model > 150 && kept <= AT_MOST && caught > 150, "{model} {kept} {caught}");
+}
+
+/// At 1 % from eight histories of 110 windows in which twelve pods live, and 25 releases on each of one new
+/// pod: 2 of 200 are expected. Every window drew its canary from the same twelve.
+#[test]
+fn windows_of_the_same_few_pods_are_not_taken_for_many_pods() {
+    let mut failed = (0, 0);
+    for set in 0..8 {
+        let noise = Noise { pods: 0.4, ..Noise::default() };
+        let mut service = Service::settled(noise, 400 + set);
+        let learnt = learn(&mut service, 122, None, now());
+        let of = errors();
+        let (terms, said) = terms(&learnt, &[wanted(&of)], 0.01);
+        let told = "110 windows of 30 min and 12 pods, so few that their differences are allowed for besides";
+        assert!(said.contains(told), "{said}");
+        for _ in 0..25 {
+            failed.0 += usize::from(service.release(Some(&terms), 1.0, 0.01));
+            let trusting = Some(History::default());
+            failed.1 += usize::from(service.compared(Some(&terms), trusting, 1.0, 0.01, TICKS));
+        }
+    }
+    println!("{} of 200 failed, {} as if the windows had many pods", failed.0, failed.1);
+    assert!(failed.0 <= 3, "{failed:?}");
+    assert!(failed.1 > failed.0, "{failed:?}: what is tested makes no difference");
+}
+
+/// At 5 % from windows of half an hour, releases of three hours: 4 of 80 are expected.
+#[test]
+fn a_release_that_is_longer_than_the_windows_is_failed_no_more_often() {
+    let mut failed = (0, 0);
+    for history in 0..2 {
+        let noise = Noise { pods: 0.2, ..Noise::default() };
+        let mut service = Service::new(noise, 500 + history);
+        let learnt = learn(&mut service, 144, None, now());
+        let of = errors();
+        let (terms, _) = terms(&learnt, &[wanted(&of)], 0.05);
+        for _ in 0..40 {
+            let known = terms.history(&of, false);
+            failed.0 += usize::from(service.compared(Some(&terms), known, 1.0, 0.05, 6 * TICKS));
+            let trusting = Some(History::default());
+            failed.1 += usize::from(service.compared(Some(&terms), trusting, 1.0, 0.05, 6 * TICKS));
+        }
+    }
+    println!("{} of 80 failed, {} with the last height for ever", failed.0, failed.1);
+    assert!(failed.0 <= 9 && failed.1 > 9, "{failed:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::spec;
 /// otherwise. A tick, and no more, leaves a doubled error rate to be found within two minutes of the
 /// pods' birth (1 % of 200 requests a second, 10 % of them for the canary); what takes longer to warm up
 /// has to be said, or learnt.
-const WARM_UP: SignedDuration = SignedDuration::from_secs(15);
+pub(in crate::analysis) const WARM_UP: SignedDuration = SignedDuration::from_secs(15);
 
 /// A comparison ready to be asked and judged.
 #[derive(Debug, Clone)]
@@ -35,6 +35,14 @@ pub struct CheckedCompare {
     pub by_version: bool,
     /// Canary pods younger than this are not counted.
     pub warm_up: SignedDuration,
+}
+
+impl CheckedCompare {
+    /// Whether its series may be native histograms: only those of classic ones are called buckets.
+    pub(super) fn may_be_native(&self) -> bool {
+        let bucket = |part: &String| part.contains("_bucket");
+        self.comparison.kind == Kind::Histogram && !self.parts.iter().any(bucket)
+    }
 }
 
 /// The queries that a template writes, without arms, and the kind they make.

@@ -22,7 +22,7 @@ use super::calibration::Calibrated;
 use super::judge::sequential::{
     BETA, Comparison, Counting, Judgement, Metric as Judged, MetricState, Rules, judge,
 };
-use super::measure::{Answer, RESOLVED_QUERY, WAITING_SINCE, measure, shorten, trim};
+use super::measure::{Answer, RESOLVED_QUERY, answered, measure, shorten, trim};
 use super::metric::CheckedMetric;
 use super::observed::Observed;
 use super::path;
@@ -35,6 +35,7 @@ use crate::api::{self, AnalysisPhase, AnalysisRunSpec, MetricResult, Time};
 pub(crate) use answers::questions;
 use answers::{Ticked, malformed};
 pub use check::CheckedCompare;
+pub(in crate::analysis) use check::WARM_UP;
 pub(in crate::analysis) use check::written;
 pub(crate) use check::{arms, shown, source, with};
 pub use evidence::continued;
@@ -42,6 +43,9 @@ pub(in crate::analysis) use evidence::level;
 
 /// Time between two ticks unless the metric has an interval: Prometheus' usual scrape interval.
 const TICK: SignedDuration = SignedDuration::from_secs(15);
+
+/// Sooner no comparison says anything: a canary pod has to be warm, and a tick has to pass.
+pub const SOONEST: SignedDuration = SignedDuration::from_secs(TICK.as_secs() + WARM_UP.as_secs());
 
 /// The key of a result's metadata that says that traffic is not as planned.
 const EXPOSURE: &str = "exposure";
@@ -111,7 +115,7 @@ fn take(
         }
         Ticked::Replay(ticks) => ticks,
     };
-    let every = match missed(metric, result, about.started, now) {
+    let every = match missed(metric, compare, result, about.started, now) {
         Ask::Prometheus { range: Some(range) } => range.step,
         _ => metric.interval.unwrap_or(TICK),
     };
@@ -126,9 +130,8 @@ fn take(
     }
     result.checkpoint = state.checkpoint().ok();
     result.metadata.insert(RESOLVED_QUERY.to_owned(), metric.shown.clone());
-    result.metadata.remove(WAITING_SINCE);
     result.count += 1;
-    result.consecutive_error = 0;
+    answered(result);
     result.measurements.push(Measurement {
         phase: Some(AnalysisPhase::Running),
         started_at: Some(Time(now)),
@@ -149,15 +152,22 @@ fn state_of(result: &MetricResult) -> MetricState {
 }
 
 /// How the next tick is asked: at one instant, or over all that was missed. Without a state that can
-/// be read that is the whole run, after a while without a controller it is that while.
+/// be read that is the whole run, after a while without a controller it is that while. Native
+/// histograms have no ranges: their next difference bridges what was missed.
 pub(crate) fn missed(
     metric: &CheckedMetric,
+    compare: &CheckedCompare,
     result: &MetricResult,
     started: Timestamp,
     now: Timestamp,
 ) -> Ask {
     let tick = metric.interval.unwrap_or(TICK);
-    let since = match kept(result) {
+    let state = kept(result);
+    let native = state.as_ref().and_then(MetricState::is_native);
+    if native.unwrap_or_else(|| compare.may_be_native()) {
+        return Ask::default();
+    }
+    let since = match state {
         Some(state) => state.last(),
         None => Some(started),
     };
@@ -265,8 +275,9 @@ fn conclude_group(
         if let Some((_, result)) = rows.get_mut(*at) {
             result.outlook = judged.outlook(rules, now);
             let (phase, text) = write(result, judged, &judgement, watches);
-            let says = says.map(|says| format!("; {says}")).unwrap_or_default();
-            settle(result, phase, format!("{text}{says}"));
+            let beyond = judged.state.beyond(judged.of);
+            let says = says.map(str::to_owned).into_iter().chain(beyond);
+            settle(result, phase, says.fold(text, |text, more| format!("{text}; {more}")));
         }
     }
 }

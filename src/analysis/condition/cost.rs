@@ -40,6 +40,8 @@ pub(super) struct Facts {
     pub(super) calls: BTreeSet<String>,
     /// It looks at `result`.
     pub(super) looks: bool,
+    /// It says what `result` is when it is nil.
+    pub(super) nil: bool,
     /// It visits every value for every value.
     pub(super) squared: bool,
 }
@@ -54,6 +56,7 @@ type Counted = Result<(u32, Size), ConditionError>;
 
 impl Count {
     fn node(&mut self, node: &Node) -> Counted {
+        self.facts.nil |= minds_nil(node);
         let (time, size) = match node {
             Node::Nil | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Text(_) => (0, ONE),
             Node::Name(name) => self.name(name),
@@ -164,6 +167,27 @@ impl Count {
             | "upper" | "trim" | "trimPrefix" | "trimSuffix" | "fromBase64" => (time, size),
             _ => (time, ONE),
         })
+    }
+}
+
+/// Whether it compares `result` with nil, or names what stands in for it.
+fn minds_nil(node: &Node) -> bool {
+    match node {
+        Node::Binary("==" | "!=", left, right) => match (&**left, &**right) {
+            (Node::Nil, of) | (of, Node::Nil) => is_result(of),
+            _ => false,
+        },
+        Node::Binary("??", left, _) => is_result(left),
+        _ => false,
+    }
+}
+
+/// `result`, or a part of it that is nil where it is: `result?.errors`.
+fn is_result(node: &Node) -> bool {
+    match node {
+        Node::Name(name) => name == "result",
+        Node::Member(of, _, optional) => *optional && is_result(of),
+        _ => false,
     }
 }
 

@@ -50,11 +50,12 @@ pub enum ConditionError {
     /// The expression is not a question.
     #[error("expected bool, but got {0}")]
     NotBool(String),
-    /// The value has too many series to be judged.
+    /// The answer has too many series or points to be judged.
     #[error(
-        "{0} series; at most {MAX_SERIES} can be judged: aggregate the query, for example by sum()"
+        "{0} series or points; at most {1} can be judged by this condition: aggregate the query, for \
+         example by sum(), or give its range a longer step"
     )]
-    TooManySeries(usize),
+    TooManySeries(usize, usize),
     /// The JSON is too large to be judged.
     #[error(
         "the answer has more than {0} values or {MAX_TEXT} bytes of text: pick a part of it, by \
@@ -129,12 +130,14 @@ impl Condition {
     }
 
     /// Whether the author says what this kind of no data means: `len`, `default` or `isNil` for an
-    /// empty result, `isNaN` for NaN.
+    /// empty result, for nil also `result == nil` and `result ?? 0`, `isNaN` for NaN.
     #[must_use]
     pub fn handles(&self, absence: Absence) -> bool {
         let calls = |names: &[&str]| names.iter().any(|name| self.facts.calls.contains(*name));
+        let empty = calls(&["len", "default", "isNil"]);
         match absence {
-            Absence::Empty => calls(&["len", "default", "isNil"]),
+            Absence::Empty => empty,
+            Absence::Nil => empty || self.facts.nil,
             Absence::Stale(_) => false,
             Absence::NaN => calls(&["isNaN"]),
         }
@@ -167,8 +170,8 @@ impl Condition {
         let result = match sample {
             Sample::Value(value) => Value::Float(*value),
             Sample::Empty | Sample::Stale { .. } | Sample::Lines(_) => Value::Array(Vec::new()),
-            Sample::Series(values) if values.len() > MAX_SERIES => {
-                return Err(ConditionError::TooManySeries(values.len()));
+            Sample::Series(values) if values.len() > most => {
+                return Err(ConditionError::TooManySeries(values.len(), most));
             }
             Sample::Series(values) => {
                 Value::Array(values.iter().copied().map(Value::Float).collect())
@@ -177,7 +180,7 @@ impl Condition {
                 return Err(ConditionError::TooManyValues(most));
             }
             Sample::Text(text) => Value::String(text.clone()),
-            Sample::Json(json) => Budget { values: most, text: MAX_TEXT }
+            Sample::Json(json) | Sample::Hollow(json) => Budget { values: most, text: MAX_TEXT }
                 .spend(json)
                 .ok_or(ConditionError::TooManyValues(most))?,
         };
@@ -257,7 +260,7 @@ fn type_of(sample: &Sample) -> Type {
         Sample::Value(_) => Type::Float,
         Sample::Series(_) => Type::List(Box::new(Type::Float)),
         Sample::Text(_) => Type::Text,
-        Sample::Json(json) => match json {
+        Sample::Json(json) | Sample::Hollow(json) => match json {
             Json::Null => Type::Any,
             Json::Bool(_) => Type::Bool,
             Json::Number(_) => Type::Float,

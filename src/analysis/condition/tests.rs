@@ -131,8 +131,13 @@ fn what_could_take_unbounded_time_or_memory_is_refused_before_it_is_parsed() {
     }
     let long = format!("result > {}", "1".repeat(MAX_LENGTH));
     assert!(matches!(Condition::compile(&long), Err(ConditionError::TooLong(4_105))));
-    let many = series(&vec![1.0; MAX_SERIES + 1]);
-    assert_eq!(holds("len(result) > 1", &many), Err(ConditionError::TooManySeries(1_001)));
+    let nested = "all(result, {count(result, # > 1) == 0})";
+    for (text, most) in [("len(result) > 1", 10_000), (nested, MAX_SERIES)] {
+        let refused = holds(text, &series(&vec![1.0; most + 1]));
+        assert_eq!(refused, Err(ConditionError::TooManySeries(most + 1, most)), "{text}");
+    }
+    // Five hours of a range query at 15 s.
+    assert_eq!(holds("all(result, # < 2)", &series(&[1.0; 1_200])), Ok(true));
 }
 
 #[test]
@@ -162,6 +167,10 @@ fn a_condition_that_names_the_absence_is_known_by_it() {
     assert_eq!(handles("result > 1 or isNaN (result)"), (false, true));
     assert_eq!(handles("all(result, # < 5)"), (false, false), "true on no series at all");
     assert_eq!(handles("result > 1 && 'isNaN(' != 'len('"), (false, false));
+    let nil = |text: &str| Condition::compile(text).unwrap().handles(Absence::Nil);
+    assert!(nil("result == nil || result < 1") && nil("(result ?? 0) < 1") && nil("isNil(result)"));
+    assert!(!nil("result.a == nil") && !nil("(result.a ?? 0) < 1") && !nil("result < 1"));
+    assert!(!handles("result == nil").0, "a list is not nil");
 }
 
 #[test]

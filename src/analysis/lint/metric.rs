@@ -66,6 +66,7 @@ fn prometheus(
             typed(metric, shape, path, findings);
             if findings.is_empty() {
                 never(metric, shape, path, findings);
+                silence(metric, shape, &at, findings);
             }
         }
         Err(PromqlError::Parse(text)) if metric.source.named.is_some() => {
@@ -157,6 +158,19 @@ fn never(metric: &CheckedMetric, shape: Shape, path: &str, findings: &mut Vec<Fi
     }
 }
 
+/// A share that has no answer while nothing is bad, although none would pass.
+fn silence(metric: &CheckedMetric, shape: Shape, at: &str, findings: &mut Vec<Finding>) {
+    let phase = |sample: Sample| judge(metric, &Outcome::from(sample)).phase;
+    let none = if shape == Shape::Scalar { Sample::Value(0.0) } else { Sample::Series(vec![0.0]) };
+    let waits = metric.no_data == NoData::Wait && phase(Sample::Empty) == AnalysisPhase::Error;
+    if waits && phase(none) == AnalysisPhase::Successful && query::is_silent(&metric.query) {
+        let message = "a healthy service has no answer: its series of bad requests may not exist \
+                       before the first one, and the release waits for data";
+        let remedy = "write (sum(rate(bad)) or 0 * sum(rate(all))) / sum(rate(all))";
+        findings.push(warning(at, &metric.query, message, remedy));
+    }
+}
+
 /// Answers to try: round numbers, and those around every number that a condition names.
 fn probes(metric: &CheckedMetric, shape: Shape) -> Vec<Sample> {
     let mut values = vec![-1.0, 0.0, 1e-6, 0.01, 0.5, 0.99, 1.0, 10.0, 1e3, 1e6, 1e12];
@@ -200,7 +214,7 @@ fn limits(metric: &CheckedMetric, raw: &Metric, path: &str, findings: &mut Vec<F
         findings.push(warning(&path, &limit.to_string(), &message, "write at most count"));
     }
     let undecided = (metric.success.is_some() && metric.failure.is_some())
-        || metric.no_data == NoData::Inconclusive
+        || [metric.no_data, metric.on_nan, metric.on_stale].contains(&NoData::Inconclusive)
         || !ended_by_itself;
     if metric.inconclusive_limit > 0 && !undecided {
         let path = format!("{path}.inconclusiveLimit");
@@ -213,6 +227,11 @@ fn limits(metric: &CheckedMetric, raw: &Metric, path: &str, findings: &mut Vec<F
         let path = format!("{path}.advisory");
         findings.push(warning(&path, "true", message, "leave out one of the two"));
     }
+    if raw.on_stale.is_some() && !metric.source.ask.is_range() {
+        let path = format!("{path}.onStale");
+        let message = "no effect: only the series of a rangeQuery can have ended";
+        findings.push(warning(&path, "", message, "leave it out, or write a rangeQuery"));
+    }
     if metric.evidence.is_none() && raw.events.is_some() {
         let path = format!("{path}.events");
         let message = "no effect: it is asked when minEvents is given";
@@ -222,11 +241,15 @@ fn limits(metric: &CheckedMetric, raw: &Metric, path: &str, findings: &mut Vec<F
 
 /// A metric that ends within a minute when there is no data.
 fn patience(metric: &CheckedMetric, path: &str, findings: &mut Vec<Finding>) {
-    let thought_of = conditions(metric).iter().any(|(_, c)| c.handles(Absence::Empty));
+    let nothing = match metric.source.ask {
+        Ask::Prometheus { .. } => Absence::Empty,
+        _ => Absence::Nil,
+    };
+    let thought_of = conditions(metric).iter().any(|(_, c)| c.handles(nothing));
     if thought_of || metric.advisory {
         return;
     }
-    let (ends, field, what) = match (metric.no_data, metric.error_limit) {
+    let (ends, field, what) = match (metric.no_data, metric.errors_allowed(metric.on_error)) {
         (NoData::Fail | NoData::Inconclusive, _) => {
             let limit = match metric.no_data {
                 NoData::Fail => metric.failure_limit,

@@ -4,10 +4,12 @@
 //! and no one can want: a metric that cannot fail, a condition that does not depend on the result,
 //! a window shorter than the interval, a metric that gives up within a minute.
 
+mod endless;
 mod metric;
 mod query;
 mod whole;
 
+pub use endless::lint_endless;
 pub use whole::look_at_template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +18,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::{self, ArgError, Args};
+use super::judge::sequential;
 use super::metric::{SpecError, check_metric};
 use crate::api::rollout::TemplateRef;
 use crate::api::{AnalysisRunSpec, AnalysisTemplateSpec, Metric};
+use crate::stats::planner::Traffic;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -77,6 +81,7 @@ pub fn lint_template(spec: &AnalysisTemplateSpec) -> Vec<Finding> {
         lint_metric(spec, metric, &path, &mut mentioned, &mut findings);
     }
     blind(spec, &mut findings);
+    too_fine(spec, &mut findings);
     unused(spec, &mentioned, &mut findings);
     rules(spec, &mut findings);
     findings
@@ -176,13 +181,14 @@ fn lint_metric(
     }
     let mut open = Vec::new();
     let mut assumed = false;
-    let known = findings.len();
+    let mut whole = true;
     for (path, text) in &texts {
         let tags = match args::tags(text) {
             Ok(tags) => tags,
             Err(wrong) => {
                 let remedy = "close it, or write a literal as {{ \"{{\" }}";
                 findings.push(error(path, text, &wrong.to_string(), remedy));
+                whole = false;
                 continue;
             }
         };
@@ -197,18 +203,17 @@ fn lint_metric(
                     let remedy = "declare it under spec.args, or correct the name; a literal is \
                                   written {{ \"{{\" }}";
                     findings.push(error(path, text, message, remedy));
+                    whole &= name.is_some();
                 }
-                Some(arg) if arg.value.is_none() => {
-                    assumed |= path.ends_with(".interval") || path.ends_with(".query");
-                    if !open.contains(&arg.name) {
-                        open.push(arg.name.clone());
-                    }
-                }
+                Some(arg) if arg.value.is_some() => continue,
                 Some(_) => {}
             }
+            assumed |= path.ends_with(".interval") || path.ends_with(".query");
+            // An unknown one hides nothing else: it stands for something too.
+            open.extend(name.filter(|name| !open.iter().any(|o| o == name)).map(str::to_owned));
         }
     }
-    if findings.len() > known {
+    if !whole {
         return;
     }
     all_versions(&texts, metric, path, findings);
@@ -268,6 +273,30 @@ fn blind(spec: &AnalysisTemplateSpec, findings: &mut Vec<Finding>) {
                 warning(&path, gauge, message, remedy)
             }
         });
+    }
+}
+
+/// Changes so small that what is allowed for the noise of pods hides them at any traffic.
+fn too_fine(spec: &AnalysisTemplateSpec, findings: &mut Vec<Finding>) {
+    if spec.calibration.is_some() {
+        return;
+    }
+    // The longest time is finite or not whatever the traffic is.
+    let traffic = Traffic { per_second: 1.0, canary: 0.1, bad: 0.01 };
+    for (index, metric) in spec.metrics.iter().enumerate() {
+        let compare = metric.compare.as_ref().filter(|compare| compare.judge.is_none());
+        let compare = compare.filter(|compare| compare.gauge.is_none());
+        let Some(text) = compare.and_then(|compare| compare.harmful.as_ref()) else { continue };
+        let percent = text.strip_suffix('%').and_then(|percent| percent.parse::<f64>().ok());
+        let Some(harmful) = percent.map(|percent| 1.0 + percent / 100.0) else { continue };
+        let goal = sequential::goal(0.01, harmful, Some((None, (1, 1))));
+        if traffic.minutes_to_find(harmful, goal, 0.5).is_infinite() {
+            let path = format!("spec.metrics[{index}].compare.harmful");
+            let message = "without history half of it is allowed for the noise of pods, and the rest is \
+                           too little to be failed at any traffic";
+            let remedy = "give the template a calibration, or write 16% or more";
+            findings.push(warning(&path, text, message, remedy));
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is wrong with a query: its windows beside the interval, and matchers that no series meets.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{self, Expr, VectorSelector};
@@ -34,6 +36,50 @@ pub(super) fn lint(metric: &CheckedMetric, query: &str, path: &str, findings: &m
         let message = format!("selects nothing: {impossible}");
         findings.push(error(path, query, &message, "correct the matchers"));
     }
+}
+
+/// Whether a query is a share of requests that has no answer while there are none of the kind: a counter
+/// over itself with fewer matchers, and no `or` that fills the gap.
+pub(super) fn is_silent(query: &str) -> bool {
+    parser::parse(query).is_ok_and(|expr| silent(&expr))
+}
+
+fn silent(expr: &Expr) -> bool {
+    let is_number = |expr: &Expr| matches!(expr, Expr::NumberLiteral(_));
+    match expr {
+        Expr::Paren(paren) => silent(&paren.expr),
+        Expr::Binary(binary) => match binary.op.to_string().as_str() {
+            "and" => silent(&binary.lhs),
+            "*" | "/" if is_number(&binary.rhs) => silent(&binary.lhs),
+            "*" if is_number(&binary.lhs) => silent(&binary.rhs),
+            "/" => match (counter(&binary.lhs), counter(&binary.rhs)) {
+                (Some(some), Some(all)) => some.name == all.name && is_narrower(some, all),
+                _ => false,
+            },
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The one selector of `sum(rate(x[1m]))`.
+fn counter(expr: &Expr) -> Option<&VectorSelector> {
+    match expr {
+        Expr::Paren(paren) => counter(&paren.expr),
+        Expr::Aggregate(aggregate) => counter(&aggregate.expr),
+        Expr::Call(call) => counter(call.args.args.first()?),
+        Expr::MatrixSelector(matrix) => Some(&matrix.vs),
+        Expr::VectorSelector(selector) => Some(selector),
+        _ => None,
+    }
+}
+
+fn is_narrower(some: &VectorSelector, all: &VectorSelector) -> bool {
+    let of = |vs: &VectorSelector| -> BTreeSet<String> {
+        vs.matchers.matchers.iter().map(ToString::to_string).collect()
+    };
+    let (some, all) = (of(some), of(all));
+    all.is_subset(&some) && all != some
 }
 
 fn span(span: SignedDuration) -> String {

@@ -225,12 +225,12 @@ fn an_evaluation_error_names_the_condition_and_its_cause() {
 fn limits_are_checked_with_argos_messages() {
     for (fields, words) in [
         (
-            json!({"count": 1, "failureLimit": 2, "interval": "1m"}),
+            json!({"count": 1, "failureLimit": 2}),
             "metrics[0]: count (1) must be >= failureLimit + consecutiveSuccessLimit (2 + 0) if \
              both >= 0",
         ),
         (
-            json!({"count": 1, "inconclusiveLimit": 2, "interval": "1m"}),
+            json!({"count": 1, "inconclusiveLimit": 2}),
             "metrics[0]: count must be >= inconclusiveLimit",
         ),
         (json!({"count": 2}), "metrics[0]: interval must be specified when count > 1"),

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::super::{Observed, Secrets, plan_with, record_all_with, secrets_needed};
+use super::super::{
+    Ask, DatadogAsk, Observed, Secrets, plan_with, record_all_with, secrets_needed,
+};
 use super::*;
 use crate::api::common::SecretKeyRef;
 
@@ -53,6 +55,25 @@ fn k_of_n_metrics_pass_as_soon_as_that_is_certain_and_fail_when_it_cannot_be() {
     let any = json!({"atLeast": 1});
     let run = play(any, three(), &[&[good, None, None], &[good, None, None]]);
     assert_eq!(verdict(&run), Verdict::Pass, "one is enough, the others never answered");
+}
+
+#[test]
+fn metrics_without_data_count_neither_as_good_nor_as_failures_of_the_release() {
+    let (good, bad) = (Some(0.0), Some(5.0));
+    let given_up = json!({"onError": "Inconclusive", "consecutiveErrorLimit": 0});
+    let metrics = || {
+        let mut metrics = three();
+        metrics[1] = below("b", given_up.clone());
+        metrics
+    };
+    // b might have been good: two of three could have been.
+    let run = play(json!({"atLeast": 2}), metrics(), &[&[bad, None, good], &[None, None, good]]);
+    assert_eq!(phase(&run), AnalysisPhase::Inconclusive);
+    assert!(matches!(verdict(&run), Verdict::Inconclusive { .. }), "{:?}", verdict(&run));
+    assert_eq!(message(&run), "0 good and 2 bad of 3, 2 needed");
+    // Whatever b might have been, it is bad.
+    let run = play(json!({"atLeast": 3}), metrics(), &[&[bad, None, good]]);
+    assert_eq!(phase(&run), AnalysisPhase::Failed);
 }
 
 #[test]
@@ -146,6 +167,52 @@ fn too_few_events_are_waited_for_and_enough_are_named() {
 }
 
 #[test]
+fn events_are_counted_by_their_own_query_at_one_instant_and_over_all_series() {
+    let range = json!({"query": "a / sum(rate(all[2m]))",
+        "rangeQuery": {"start": "now() - duration(\"5m\")", "end": "now()", "step": "15s"}});
+    let datadog = json!({"apiVersion": "v2", "queries": {"a": "sum:x{*}", "b": "sum:y{*}"},
+        "formula": "a / b", "aggregator": "avg"});
+    for (provider, events, counted) in [
+        (json!({"prometheus": range}), Value::Null, Ask::Prometheus { range: None }),
+        (
+            json!({"ref": "p", "datadog": datadog}),
+            json!("sum:y{*}.as_count()"),
+            Ask::Datadog(DatadogAsk {
+                v2: true,
+                interval: SignedDuration::from_mins(5),
+                queries: [("query".to_owned(), "sum:y{*}.as_count()".to_owned())].into(),
+                aggregator: "sum".to_owned(),
+                ..DatadogAsk::default()
+            }),
+        ),
+    ] {
+        let fields = json!({"minEvents": 100, "events": events, "provider": provider,
+            "successCondition": "all(result, # < 1)"});
+        let mut run = run_of(vec![metric("m", fields)]);
+        let asked = plan(&run, START).due;
+        assert_eq!((asked.len(), &asked[1].source.ask), (2, &counted));
+        assert_ne!(asked[0].source.ask, counted);
+        let many: Outcome = Sample::Series(vec![60.0, f64::NAN, 45.0]).into();
+        answer(&mut run, &[("m", one(0.5)), ("m/events", many)], START);
+        assert_eq!(verdict(&run), Verdict::Pass);
+    }
+}
+
+#[test]
+fn a_provider_that_counts_no_events_is_refused_where_they_are_asked_for() {
+    for provider in [
+        json!({"cloudWatch": {"metricDataQueries": [{"id": "a"}]}}),
+        json!({"job": {"spec": {"template": {"spec": {}}}}}),
+        json!({"object": {"apiVersion": "v1", "kind": "Pod", "name": "x", "condition": "Ready"}}),
+        json!({"ref": "p", "plugin": {"x": {}}}),
+    ] {
+        let fields = json!({"minEvents": 5, "events": "sum(x)", "provider": provider});
+        let said = plan(&run_of(vec![metric("m", fields)]), START).status.message.unwrap();
+        assert!(said.contains("metrics[0].minEvents: this provider counts no events"), "{said}");
+    }
+}
+
+#[test]
 fn a_measurement_that_takes_longer_is_asked_again_and_counts_once() {
     let mut run = run_of(vec![metric("job", json!({}))]);
     run.metadata.uid = Some("u1".to_owned());
@@ -187,6 +254,57 @@ fn a_measurement_that_takes_longer_is_asked_again_and_counts_once() {
     assert_eq!(measurement.started_at.as_ref().unwrap().0, START);
     let said = verdict(&run).reason().to_owned();
     assert!(said.starts_with("job: BackoffLimitExceeded in 1 of 1"), "{said}");
+}
+
+fn one_plugin(fields: serde_json::Value) -> AnalysisRun {
+    let mut run = run_of(vec![metric("m", fields)]);
+    run.spec.metrics[0].provider =
+        serde_json::from_value(json!({"ref": "own", "plugin": {"p": {}}})).ok();
+    run
+}
+
+#[test]
+fn a_measurement_under_way_that_is_not_seen_for_a_while_is_asked_about_again_not_begun_again() {
+    let mut run = one_plugin(json!({"consecutiveErrorLimit": 2}));
+    let notes = std::collections::BTreeMap::from([("id".to_owned(), "7".to_owned())]);
+    let running = |second| Outcome::Running { resume_at: Some(at(second)), notes: notes.clone() };
+    answer(&mut run, &[("m", running(5))], START);
+    for (now, seen) in [(5, down()), (15, down()), (35, running(40)), (40, down()), (50, down())] {
+        assert_eq!(plan(&run, at(now - 1)).due, [], "{now}");
+        let asker = plan(&run, at(now)).due.remove(0).asker;
+        assert_eq!((asker.number, asker.notes), (0, Some(notes.clone())), "{now}");
+        answer(&mut run, &[("m", seen)], at(now));
+        assert_eq!(phase(&run), AnalysisPhase::Running, "{now}");
+        let said = "waiting for data: m: provider unreachable";
+        assert_eq!(message(&run).starts_with(said), now != 35, "{}", message(&run));
+    }
+    let mut seen = run.clone();
+    let ended =
+        Outcome::Ended { phase: AnalysisPhase::Successful, message: None, notes: notes.clone() };
+    answer(&mut seen, &[("m", ended)], at(70));
+    let result = &seen.status.as_ref().unwrap().metric_results[0];
+    assert_eq!((result.count, result.error, result.consecutive_error), (1, 0, 0));
+    assert_eq!(result.measurements[0].message, None);
+
+    answer(&mut run, &[("m", down())], at(70));
+    assert_eq!(phase(&run), AnalysisPhase::Error, "the limit of errors holds here too");
+}
+
+#[test]
+fn a_measurement_of_which_nobody_knows_whether_it_was_begun_keeps_its_number() {
+    let mut run = one_plugin(json!({}));
+    assert_eq!(due(&mut run, START), ["m"]);
+    answer(&mut run, &[("m", down())], START);
+    let asker = plan(&run, at(10)).due.remove(0).asker;
+    assert_eq!((asker.number, asker.notes), (0, Some(Default::default())));
+
+    let refused = Outcome::Error(QueryError {
+        kind: ErrorKind::Refused,
+        message: "404".to_owned(),
+        retry_after: None,
+    });
+    answer(&mut run, &[("m", refused)], at(10));
+    assert_eq!(plan(&run, at(60)).due.remove(0).asker.number, 1, "the plugin said no");
 }
 
 fn secretive() -> AnalysisRun {
@@ -239,6 +357,25 @@ fn a_secret_reaches_the_provider_and_the_condition_and_is_never_written_down() {
 }
 
 #[test]
+fn a_secret_is_masked_in_every_form_in_which_a_message_may_show_it() {
+    let value = "top\"secret\\ <value>";
+    let known = secrets(&[("token", value), ("most", "top")]);
+    for text in [
+        format!("401 for {value}!"),
+        format!("spec invalid: {value:?}: expected"),
+        format!("body {}", json!({"token": value})),
+        "http://x/top%22secret%5C%20%3Cvalue%3E/y".to_owned(),
+        "http://x/y?k=top%22secret%5c+%3cvalue%3e".to_owned(),
+        // A server's words are cut where they are long.
+        "said: top\"secret\\ <va...".to_owned(),
+    ] {
+        let masked = known.mask(text.clone());
+        assert!(masked.contains("*****") && !masked.contains("secret"), "{text}: {masked}");
+    }
+    assert_eq!(known.mask("stop at 5% of 1+1...".to_owned()), "s***** at 5% of 1+1...");
+}
+
+#[test]
 fn a_secret_that_is_missing_is_waited_for_until_the_timeout() {
     let mut run = secretive();
     run.spec.timeout = Some(crate::api::DurationSpec::Seconds(60));
@@ -270,6 +407,29 @@ fn a_run_that_ends_takes_a_job_along_whose_begin_was_not_written() {
     run.status = Some(ended.status);
     assert_eq!(phase(&run), AnalysisPhase::Successful);
     assert_eq!(plan(&run, at(2)).sweep, [], "once");
+}
+
+#[test]
+fn a_run_that_ends_by_its_timeout_or_its_other_metrics_ends_what_is_under_way() {
+    let notes = std::collections::BTreeMap::from([("id".to_owned(), "7".to_owned())]);
+    let running = Outcome::Running { resume_at: Some(at(15)), notes: notes.clone() };
+    let mut late = one_plugin(json!({}));
+    late.spec.timeout = Some(crate::api::DurationSpec::Seconds(60));
+    answer(&mut late, &[("m", running.clone())], START);
+    assert_eq!(plan(&late, at(59)).sweep, []);
+    let ended = plan(&late, at(60));
+    assert_eq!(ended.status.phase, Some(AnalysisPhase::Inconclusive));
+    assert_eq!(ended.sweep.len(), 1);
+    assert_eq!(ended.sweep[0].asker.notes.as_ref(), Some(&notes));
+
+    let mut advised = one_plugin(json!({"advisory": true}));
+    advised.spec.metrics.push(below("a", json!({"count": 1})));
+    answer(&mut advised, &[("m", running)], START);
+    assert_eq!(left_under_way(&advised, &Secrets::default()), [], "it goes on");
+    answer(&mut advised, &[("a", one(0.0))], START);
+    assert_eq!(phase(&advised), AnalysisPhase::Successful);
+    let left = left_under_way(&advised, &Secrets::default());
+    assert_eq!(left.iter().map(|query| &query.asker.notes).collect::<Vec<_>>(), [&Some(notes)]);
 }
 
 #[test]

@@ -25,13 +25,38 @@ fn of_query(query: &str, condition: &str) -> Vec<(Severity, String, String)> {
 
 #[test]
 fn a_good_template_has_no_findings_whatever_its_arguments_stand_for() {
-    let query = "sum(rate(http_requests_total{app=\"{{args.service}}\",code=~\"5..\"}\
-                 [{{args.window}}])) / sum(rate(http_requests_total{app=\"{{args.service}}\"}\
+    let query = "(sum(rate(http_requests_total{app=\"{{args.service}}\",code=~\"5..\"}\
+                 [{{args.window}}])) or 0 * sum(rate(http_requests_total{app=\"{{args.service}}\"}\
+                 [{{args.window}}]))) / sum(rate(http_requests_total{app=\"{{args.service}}\"}\
                  [{{args.window}}]))";
     assert_eq!(of_query(query, "result[0] <= {{args.bound}}"), []);
     let quantile = "histogram_quantile(0.99, sum by (le) (rate(d_bucket[5m])))";
     assert_eq!(of_query(quantile, "result[0] < 0.5"), []);
     assert_eq!(of_query("scalar(sum(up))", "result >= 1"), []);
+}
+
+#[test]
+fn a_share_that_a_healthy_service_has_no_answer_to_is_warned_of() {
+    let (bad, all) = ("sum(rate(x{code=~\"5..\"}[1m]))", "sum(rate(x[1m]))");
+    let warned = |query: &str, condition: &str| {
+        let found = of_query(query, condition);
+        found.iter().any(|(severity, _, message)| {
+            *severity == Severity::Warning && message.contains("a healthy service has no answer")
+        })
+    };
+    let most = "result[0] <= 0.01";
+    assert!(warned(&format!("{bad} / {all}"), most));
+    assert!(warned(&format!("100 * ({bad} / {all}) and {all} > 1"), most));
+    for (query, condition) in [
+        (format!("({bad} or 0 * {all}) / {all}"), most),
+        (format!("{bad} / {all} or vector(0)"), most),
+        (format!("{bad} / {all}"), "len(result) == 0 || result[0] <= 0.01"),
+        // A service that works has its good requests.
+        ("sum(rate(x{code=~\"2..\"}[1m])) / sum(rate(x[1m]))".to_owned(), "result[0] >= 0.99"),
+        ("sum(rate(errors[1m])) / sum(rate(x[1m]))".to_owned(), most),
+    ] {
+        assert!(!warned(&query, condition), "{query} {condition}");
+    }
 }
 
 #[test]
@@ -56,6 +81,18 @@ fn mistakes_are_found_with_their_path() {
         assert_eq!((*severity, at.as_str()), (Severity::Error, path), "{text} {condition}");
         assert!(message.contains(words), "{text} {condition}: {message}");
     }
+}
+
+#[test]
+fn an_unknown_argument_hides_no_other_finding_of_its_metric() {
+    let found = of_query("sum(x{a=\"{{args.nope}}\"})", "result > 1");
+    let paths: Vec<_> = found.iter().map(|(_, path, _)| path.as_str()).collect();
+    let at = "spec.metrics[0]";
+    assert_eq!(
+        paths,
+        [format!("{at}.provider.prometheus.query"), format!("{at}.successCondition")]
+    );
+    assert!(found[1].2.contains("can never be evaluated"), "{found:?}");
 }
 
 #[test]
@@ -254,4 +291,21 @@ fn a_gauge_without_history_is_told_to_be_blind_and_refused_where_it_must_pass() 
     assert!(told[0].remedy.contains("calibration"), "{told:?}");
     assert_eq!(of(true, Value::Null)[0].severity, Severity::Error);
     assert_eq!(of(true, json!({"history": "14d"})), []);
+}
+
+#[test]
+fn a_harmful_change_that_the_noise_of_pods_hides_at_any_traffic_is_told() {
+    let of = |harmful: &str, calibration: Value| {
+        let ratio = json!({"bad": "errors_total", "total": "requests_total"});
+        let errors = json!({"ratio": ratio, "harmful": harmful});
+        lint(
+            json!({"calibration": calibration, "metrics": [{"name": "errors", "compare": errors}]}),
+        )
+    };
+    let told = of("10%", Value::Null);
+    assert_eq!((told.len(), told[0].severity), (1, Severity::Warning), "{told:?}");
+    assert_eq!(told[0].path, "spec.metrics[0].compare.harmful");
+    assert!(told[0].remedy.contains("16% or more"), "{told:?}");
+    assert_eq!(of("16%", Value::Null), []);
+    assert_eq!(of("10%", json!({"history": "14d"})), []);
 }

@@ -9,6 +9,8 @@ mod compose;
 mod decide;
 mod kayenta;
 mod lint;
+mod native;
+mod policies;
 mod properties;
 mod reports;
 mod run;

@@ -3,10 +3,32 @@
 use serde_json::json;
 
 use super::*;
+use crate::api::analysis_run::RunRelease;
 
 fn errors() -> Metric {
     let fields = json!({"interval": "60s", "count": 3, "successCondition": "result[0] <= 0.01"});
     metric("errors", fields)
+}
+
+#[test]
+fn prometheus_may_take_an_hour_and_a_signature_needs_no_region() {
+    let plan_of = |fields: Value| {
+        let mut prometheus = json!({"query": "sum(x)"});
+        for (name, value) in fields.as_object().unwrap() {
+            prometheus[name] = value.clone();
+        }
+        plan(&run_of(vec![metric("m", json!({"provider": {"prometheus": prometheus}}))]), START)
+    };
+    for (seconds, timeout) in [(0, None), (600, Some(600)), (3_600, Some(3_600))] {
+        let due = plan_of(json!({"timeout": seconds})).due;
+        assert_eq!(due[0].source.timeout, timeout.map(SignedDuration::from_secs));
+    }
+    let said = plan_of(json!({"timeout": 3_601})).status.message.unwrap();
+    assert!(said.contains("prometheus.timeout: 3601 is not between 1 and 3600"), "{said}");
+    let arn = json!({"authentication": {"sigv4": {"roleArn": "arn"}}});
+    let planned = plan_of(arn);
+    let login = &planned.due[0].source.login;
+    assert!(matches!(login, Login::SigV4 { region, .. } if region.is_empty()));
 }
 
 #[test]
@@ -244,6 +266,34 @@ fn a_run_that_takes_too_long_is_inconclusive_and_the_plan_wakes_for_it() {
     let reason = "not finished within 1m 30s: waiting for data: m: no data: the query returned an \
                   empty result (1 in a row since 2023-11-14T22:14:45Z)";
     assert_eq!(verdict(&run), Verdict::Inconclusive { reason: reason.to_owned() });
+}
+
+/// A dry run that is not over ends with the metrics that decide, where it might go on for ever, and in the
+/// background, where the next round watches on.
+#[test]
+fn a_dry_run_without_an_end_is_not_waited_for_and_in_the_background_none_is() {
+    let trial = |count: i32| metric("trial", json!({"interval": "60s", "count": count}));
+    let play = |metrics: Vec<Metric>, background: bool| {
+        let mut run = run_of(metrics);
+        run.spec.dry_run = serde_json::from_value(json!([{"metricName": "trial"}])).unwrap();
+        let scope = if background { "Background" } else { "1" }.to_owned();
+        run.spec.release = Some(RunRelease { scope, ..RunRelease::default() });
+        for second in [0, 60, 120] {
+            let asked = due(&mut run, at(second));
+            let answers: Vec<_> = asked.iter().map(|name| (name.as_str(), one(0.0))).collect();
+            answer(&mut run, &answers, at(second));
+        }
+        phase(&run)
+    };
+    let both = |count| vec![trial(count), errors()];
+    assert_eq!(play(both(9), false), AnalysisPhase::Running, "it has an end");
+    assert_eq!(play(both(9), true), AnalysisPhase::Successful);
+    assert_eq!(play(both(0), false), AnalysisPhase::Successful);
+    assert_eq!(
+        play(vec![trial(0)], false),
+        AnalysisPhase::Running,
+        "as Argo: nothing else ends it"
+    );
 }
 
 #[test]
