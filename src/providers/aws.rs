@@ -203,10 +203,13 @@ impl Aws {
         })
     }
 
-    /// A service's address: that of the environment, or AWS' own.
+    /// A service's address: that of the environment, or AWS' own, which has another domain in China.
     pub(super) fn endpoint(&self, variable: &str, service: &str, region: &str) -> String {
-        self.variable(&format!("AWS_ENDPOINT_URL_{variable}"))
-            .map_or_else(|| format!("https://{service}.{region}.amazonaws.com/"), str::to_owned)
+        let tail = if region.starts_with("cn-") { ".cn" } else { "" };
+        self.variable(&format!("AWS_ENDPOINT_URL_{variable}")).map_or_else(
+            || format!("https://{service}.{region}.amazonaws.com{tail}/"),
+            str::to_owned,
+        )
     }
 
     fn sts_url(&self, region: &str) -> Result<Url, ProviderError> {

@@ -165,7 +165,11 @@ impl Servers {
                 )
             })?,
         };
-        Ok(server.with(source))
+        let server = server.with(source);
+        match source.ask {
+            Ask::Prometheus { .. } => signed(server, aws),
+            _ => of_region(server, None, aws),
+        }
     }
 
     /// The server of a provider: the one that was made lately, or a new one.
@@ -237,10 +241,32 @@ impl Servers {
     }
 }
 
+/// Amazon's own Prometheus is asked with a signature, as by Argo, whatever the template says.
+fn signed(mut server: Server, aws: &Aws) -> Result<Server, ProviderError> {
+    let host = server.address.host_str().unwrap_or_default().to_owned();
+    let mut amazon = host.split('.').skip_while(|label| !label.starts_with("aps-workspaces"));
+    let open = matches!(server.auth, Auth::None)
+        && server.headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+    if amazon.next().is_some() && open {
+        server.auth = Auth::SigV4(AwsRole::default());
+    }
+    of_region(server, amazon.next(), aws)
+}
+
+/// Who signs without a region has that of the address, or the controller's own.
+fn of_region(mut server: Server, at: Option<&str>, aws: &Aws) -> Result<Server, ProviderError> {
+    if let Auth::SigV4(role) = &mut server.auth
+        && role.region.is_empty()
+    {
+        role.region = at.map_or_else(|| aws.region(), |region| Ok(region.to_owned()))?;
+    }
+    Ok(server)
+}
+
 /// CloudWatch of the controller's own region and identity.
 fn cloud_watch(aws: &Aws, login: &Login) -> Result<Server, ProviderError> {
     let region = match login {
-        Login::SigV4 { region, .. } => region.clone(),
+        Login::SigV4 { region, .. } if !region.is_empty() => region.clone(),
         _ => aws.region()?,
     };
     let mut server = Server::at(&aws.endpoint("CLOUDWATCH", "monitoring", &region))?;

@@ -1,7 +1,7 @@
 //! Amazon CloudWatch: GetMetricData over its JSON protocol, signed by ourselves.
 //!
 //! The result is the list of MetricDataResults, as Argo's: `result[0].Values`. Nothing but empty
-//! lists is no data.
+//! lists is no data, unless a condition asks for their length.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -102,6 +102,6 @@ fn sample(results: Vec<Value>) -> Sample {
     };
     match results.iter().any(full) {
         true => Sample::Json(Value::Array(results)),
-        false => Sample::Empty,
+        false => Sample::Hollow(Value::Array(results)),
     }
 }

@@ -1,7 +1,7 @@
 //! Datadog, version 1 (the last point of the first series) and version 2 (scalars, with formulas and
 //! groups).
 //!
-//! Messages as Argo's. A null is no value; nothing but nulls is no data.
+//! Messages as Argo's. A null is no value; nothing but nulls is no data, and nil for a condition.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use super::transport::{Link, shorten};
 use super::{Answer, ProviderError};
 use crate::analysis::{DatadogAsk, Sample};
+
+/// An answer without a value.
+const NOTHING: Sample = Sample::Hollow(Value::Null);
 
 /// Asks once.
 pub(super) async fn ask(link: &Link<'_>, ask: &DatadogAsk) -> Result<Answer, ProviderError> {
@@ -90,7 +93,7 @@ fn v1(value: &Value) -> Result<Sample, Wrong> {
     }
     let points = series.first().map(|series| series.pointlist.as_slice()).unwrap_or_default();
     let last = points.iter().rev().find_map(|(_, value)| *value);
-    Ok(last.map_or(Sample::Empty, Sample::Value))
+    Ok(last.map_or(NOTHING, Sample::Value))
 }
 
 fn v2(value: &Value) -> Result<Sample, Wrong> {
@@ -112,7 +115,7 @@ fn v2(value: &Value) -> Result<Sample, Wrong> {
     let of =
         |kind: &str| columns.iter().find(|c| c.get("type").and_then(Value::as_str) == Some(kind));
     let values = |column: &Value| column.get("values").and_then(Value::as_array).cloned();
-    let Some(numbers) = of("number") else { return Ok(Sample::Empty) };
+    let Some(numbers) = of("number") else { return Ok(NOTHING) };
     let name = numbers.get("name").and_then(Value::as_str).unwrap_or_default();
     let mut found = Vec::new();
     for value in values(numbers).unwrap_or_default() {
@@ -125,7 +128,7 @@ fn v2(value: &Value) -> Result<Sample, Wrong> {
         }
     }
     let Some(groups) = of("group") else {
-        return Ok(found.first().copied().map_or(Sample::Empty, Sample::Value));
+        return Ok(found.first().copied().map_or(NOTHING, Sample::Value));
     };
     let labels = values(groups).unwrap_or_default();
     let text = |label: &Value| label.as_array().is_some_and(|all| all.iter().all(Value::is_string));

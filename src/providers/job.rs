@@ -27,6 +27,12 @@ const LONGEST: SignedDuration = SignedDuration::from_secs(10);
 /// Seconds after which a finished Job goes, where its spec says nothing.
 const KEPT: i64 = 86_400;
 
+/// A finished Job stays at least so many seconds, so that its end is seen by us.
+const SEEN: i64 = 60;
+
+/// Jobs of one metric that are kept, as Argo's `measurementRetention` for Jobs.
+const RETAINED: i32 = 10;
+
 /// Why a pod will never start.
 const HOPELESS: [&str; 4] =
     ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"];
@@ -43,7 +49,14 @@ pub(super) async fn measure(
     let found = answer(api.get_opt(&name), query).await?;
     let job = match found {
         Some(job) => job,
+        None if query.asker.notes.as_ref().is_some_and(|notes| !notes.is_empty()) => {
+            let message = format!("the Job {name} is gone: it is not run again");
+            let (phase, message) = (AnalysisPhase::Inconclusive, Some(message));
+            let ended = Outcome::Ended { phase, message, notes: BTreeMap::new() };
+            return Ok(with_notes(ended, &name, query));
+        }
         None => {
+            forget(&api, query).await;
             let job = manifest(ask, query, &name)?;
             let manager = Some(crate::api::FIELD_MANAGER.to_owned());
             let created = PostParams { field_manager: manager, ..PostParams::default() };
@@ -89,6 +102,15 @@ pub(super) async fn cancel(client: &kube::Client, query: &Query) -> Result<(), P
         Ok(_) => Ok(()),
         Err(ProviderError::Refused(why)) if why.contains("NotFound") => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Deletes the Job that is one too many. Where it fails, the next one's time to live is left.
+async fn forget(api: &Api<Job>, query: &Query) {
+    let mut old = query.clone();
+    old.asker.number -= RETAINED;
+    if old.asker.number >= 0 {
+        let _ = answer(api.delete(&name(&old), &DeleteParams::background()), query).await;
     }
 }
 
@@ -138,7 +160,10 @@ fn manifest(ask: &JobAsk, query: &Query, name: &str) -> Result<Job, ProviderErro
     let wrong = |why: String| ProviderError::Misconfigured(format!("provider.job: {why}"));
     let mut spec: Value = serde_json::from_str(&query.text).map_err(|e| wrong(e.to_string()))?;
     if let Some(fields) = spec.as_object_mut() {
-        fields.entry("ttlSecondsAfterFinished").or_insert(json!(KEPT));
+        let kept = fields.entry("ttlSecondsAfterFinished").or_insert(json!(KEPT));
+        if kept.as_i64().is_some_and(|seconds| seconds < SEEN) {
+            *kept = json!(SEEN);
+        }
     }
     if let Some(pod) = spec.pointer_mut("/template/spec").and_then(Value::as_object_mut) {
         pod.entry("restartPolicy").or_insert(json!("Never"));

@@ -1,7 +1,10 @@
 //! OAuth2's client credentials grant, RFC 6749 4.4: one token for all queries until it expires.
+//!
+//! As Argo's library, the client says who it is in a header, and in the form where the server refuses
+//! that; which of the two a server takes is remembered.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +12,7 @@ use reqwest::Client;
 use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::sigv4::encode;
 use super::transport::{basic, causes, shorten};
 use super::{Auth, ProviderError};
 use crate::clock::Clock;
@@ -47,6 +51,8 @@ type Slot = Arc<AsyncMutex<Option<(String, Timestamp)>>>;
 #[derive(Default)]
 pub(super) struct Tokens {
     slots: Mutex<BTreeMap<OAuth2Client, Slot>>,
+    /// Addresses of servers that want the client in the form.
+    by_form: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Deserialize)]
@@ -79,10 +85,34 @@ impl Tokens {
         {
             return Ok(token.clone());
         }
-        let (token, lasts) = fetch(http, asking).await?;
+        let (token, lasts) = self.fetch(http, asking).await?;
         let until = clock.now().saturating_add(lasts.saturating_sub(MARGIN));
         *held = until.ok().map(|until| (token.clone(), until));
         Ok(token)
+    }
+
+    async fn fetch(
+        &self,
+        http: &Client,
+        asking: &OAuth2Client,
+    ) -> Result<(String, SignedDuration), ProviderError> {
+        let form = self.by_form().contains(&asking.token_url);
+        let again = match fetch(http, asking, form).await {
+            Err(ProviderError::Refused(_)) => fetch(http, asking, !form).await,
+            other => return other,
+        };
+        if again.is_ok() {
+            let mut by_form = self.by_form();
+            by_form.remove(&asking.token_url);
+            if !form && by_form.len() < MOST {
+                by_form.insert(asking.token_url.clone());
+            }
+        }
+        again
+    }
+
+    fn by_form(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.by_form.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets a token that a server did not take.
@@ -96,6 +126,7 @@ impl Tokens {
 async fn fetch(
     http: &Client,
     asking: &OAuth2Client,
+    by_form: bool,
 ) -> Result<(String, SignedDuration), ProviderError> {
     let OAuth2Client { token_url, client_id, client_secret, scopes } = asking;
     let scope = scopes.join(" ");
@@ -103,9 +134,16 @@ async fn fetch(
     if !scope.is_empty() {
         form.push(("scope", &scope));
     }
+    if by_form {
+        form.extend([("client_id", client_id.as_str()), ("client_secret", client_secret)]);
+    }
     let what = "oauth2: cannot fetch token";
-    let request = http.post(token_url).timeout(TIMEOUT).form(&form);
-    let request = request.header("authorization", basic(client_id, client_secret));
+    let mut request = http.post(token_url).timeout(TIMEOUT).form(&form);
+    if !by_form {
+        // RFC 6749 2.3.1: encoded as in a form.
+        let coded = |text: &str| encode(text).replace("%20", "+");
+        request = request.header("authorization", basic(&coded(client_id), &coded(client_secret)));
+    }
     let response = request.header("accept", "application/json").send().await;
     let mut response = response.map_err(|e| {
         let timeout = e.is_timeout();

@@ -24,6 +24,13 @@ pub(super) async fn measure(
     query: &Query,
 ) -> Result<Outcome, ProviderError> {
     let ObjectAsk { api_version, kind, plural, name, .. } = ask;
+    // What is no name would ask for another path than it says.
+    let is_name = |text: &str| !text.contains(['/', '?', '#', '%']);
+    let version = api_version.replacen('/', "", 1);
+    if ![&version, plural.as_ref().unwrap_or(kind), name].into_iter().all(|text| is_name(text)) {
+        let message = format!("provider.object: {api_version} {kind} {name:?} is no object's name");
+        return Err(ProviderError::Misconfigured(message));
+    }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let gvk = GroupVersionKind::gvk(group, version, kind);
     let resource = match plural {

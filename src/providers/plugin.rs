@@ -18,6 +18,12 @@ use crate::api::{AnalysisPhase, DurationSpec};
 /// Time to the next question about a measurement that takes longer, when its plugin says none.
 const AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
+/// The longest time to it.
+const LONGEST: SignedDuration = SignedDuration::from_hours(1);
+
+/// Bytes of the notes of an answer: they stand in the status of the run until the measurement ends.
+const NOTES: usize = 4_096;
+
 /// An answer of a plugin: `value` or `phase`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -41,12 +47,17 @@ pub(super) async fn measure(
     let body = exchange(link, "/v1/measure", name, query).await?;
     let said: Said = serde_json::from_slice(&body).map_err(|e| link.malformed(e, &body))?;
     let Said { value, phase, message, resume_after, notes, warnings } = said;
+    let size: usize = notes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if size > NOTES {
+        let why = format!("notes of {size} bytes: write at most {NOTES}, they stand in the status");
+        return Err(link.malformed(why, b"..."));
+    }
     match (value, phase) {
         (Some(value), None) => Ok(Outcome::Answer { sample: sample(value), warnings }),
         (None, Some(AnalysisPhase::Running | AnalysisPhase::Pending)) => {
             let after = resume_after.map(DurationSpec::Text);
             let after = after.as_ref().and_then(crate::spec::duration).unwrap_or(AGAIN);
-            let after = after.max(SignedDuration::from_secs(1));
+            let after = after.clamp(SignedDuration::from_secs(1), LONGEST);
             Ok(Outcome::Running { resume_at: link.clock.now().checked_add(after).ok(), notes })
         }
         (None, Some(phase)) => Ok(Outcome::Ended { phase, message, notes }),

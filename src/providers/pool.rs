@@ -5,6 +5,7 @@
 //! one server never keeps another from being asked.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ struct Inner {
     tokens: Tokens,
     aws: Aws,
     gates: Mutex<BTreeMap<String, Arc<Gate>>>,
-    asked: Mutex<BTreeMap<Question, Asked>>,
+    asked: Mutex<Book>,
     clock: Arc<dyn Clock>,
 }
 
@@ -55,6 +56,13 @@ struct Question {
     source: Source,
     text: String,
     labelled: bool,
+}
+
+/// The questions that are under way, and the answers of one second: each may have megabytes.
+#[derive(Default)]
+struct Book {
+    tick: i64,
+    asked: BTreeMap<Question, Asked>,
 }
 
 /// A question under way or answered, and the second in which it was asked.
@@ -122,7 +130,7 @@ impl Pool {
     /// How many answers and gates are kept.
     #[cfg(test)]
     pub(super) fn held(&self) -> (usize, usize) {
-        let asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).asked.len();
         (asked, self.0.gates.lock().unwrap_or_else(PoisonError::into_inner).len())
     }
 
@@ -131,19 +139,28 @@ impl Pool {
     fn shared(&self, query: &Query) -> Shared<BoxFuture<'static, Result<Answer, ProviderError>>> {
         let tick = self.0.clock.now().as_second();
         let question = Question::of(query);
-        let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Asked { tick: then, answer }) = asked.get(&question) {
+        let mut book = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if book.tick != tick || book.asked.len() >= MOST {
+            book.asked.retain(|_, asked| asked.answer.peek().is_none());
+            book.tick = tick;
+        }
+        if let Some(Asked { tick: then, answer }) = book.asked.get(&question) {
             let good = answer.peek().is_none_or(|answer| answer.is_ok() && *then == tick);
             if good {
                 return answer.clone();
             }
         }
-        if asked.len() >= MOST {
-            asked.retain(|_, asked| asked.answer.peek().is_none());
-        }
         let (pool, query) = (self.clone(), query.clone());
-        let answer = async move { pool.0.ask(&query).await }.boxed().shared();
-        asked.insert(question, Asked { tick, answer: answer.clone() });
+        let asking = async move {
+            // A panic would leave a question behind that is never answered and never goes.
+            let asked = AssertUnwindSafe(pool.0.ask(&query)).catch_unwind().await;
+            asked.unwrap_or_else(|_| {
+                let message = "the query cannot be asked: it is a defect of Sluice";
+                Err(ProviderError::Misconfigured(message.to_owned()))
+            })
+        };
+        let answer = asking.boxed().shared();
+        book.asked.insert(question, Asked { tick, answer: answer.clone() });
         answer
     }
 }
@@ -217,6 +234,7 @@ impl Inner {
         Link {
             server,
             client: server.client.as_ref().unwrap_or(shared),
+            issuer: server.issuer.as_ref().unwrap_or(&self.verifying),
             tokens: &self.tokens,
             aws: &self.aws,
             service: service(ask),
@@ -305,7 +323,7 @@ impl MetricSource for Pool {
 
     fn learn(&self, id: &ProviderId, spec: Option<&MetricProviderSpec>) {
         if self.0.servers.learn(id, spec) {
-            self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).asked.clear();
         }
     }
 }

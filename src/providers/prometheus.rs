@@ -52,9 +52,11 @@ pub(super) async fn ask(
         parse(&body, query.labelled).map_err(|why| link.malformed(why, &body))?;
     if let (Some(Range { start: _, end, step }), Some(newest)) = (range, newest) {
         let age = end.at(now).as_millisecond() as f64 / 1e3 - newest;
-        if age > step.as_secs_f64() * f64::from(STALE_STEPS) {
+        if age > step.as_secs_f64() * f64::from(STALE_STEPS)
+            && let Sample::Series(values) = answer.sample
+        {
             let newest = Timestamp::from_millisecond((newest * 1e3) as i64).unwrap_or(now);
-            answer.sample = Sample::Stale { newest };
+            answer.sample = Sample::Stale { newest, values };
         }
     }
     Ok(answer)

@@ -48,6 +48,8 @@ pub struct Server {
     pub per_second: u32,
     /// The client, where the certificates are not everybody's.
     pub(super) client: Option<Client>,
+    /// The client for those who give tokens, where a CA of one's own is trusted besides the machine's.
+    pub(super) issuer: Option<Client>,
     /// The client for the server alone, where its certificate carries another name.
     pub(super) named: Option<Named>,
 }
@@ -111,6 +113,7 @@ impl Server {
             concurrent,
             per_second,
             client: None,
+            issuer: None,
             named: None,
         })
     }
@@ -137,6 +140,7 @@ impl Server {
             let tls = read_tls(tls, &secret)?;
             server.insecure = tls.insecure;
             server.client = if tls.is_plain() { None } else { Some(tls.client()?) };
+            server.issuer = tls.issuer()?;
             server.named = name.map(|name| Named::new(&tls, name, &server.address)).transpose()?;
         }
         if let Some(timeout) = &spec.timeout {

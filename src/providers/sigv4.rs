@@ -127,7 +127,7 @@ fn query(url: &Url) -> String {
 }
 
 /// Everything but letters, digits and `-._~` as `%XX`.
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut done, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             done.push(char::from(byte));

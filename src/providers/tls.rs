@@ -118,12 +118,7 @@ impl Tls {
     /// What is wrong with which PEM.
     pub(crate) fn builder(&self) -> Result<ClientBuilder, ProviderError> {
         let mut builder = base(self.insecure);
-        if let Some(ca) = &self.ca {
-            let all = Certificate::from_pem_bundle(ca.as_bytes()).map_err(|e| wrong("ca", e))?;
-            if all.is_empty() {
-                let why = "tls.ca holds no certificate: write PEM";
-                return Err(ProviderError::Misconfigured(why.to_owned()));
-            }
+        if let Some(all) = self.authorities()? {
             builder = builder.tls_certs_only(all);
         }
         if let Some(pem) = &self.identity {
@@ -131,6 +126,26 @@ impl Tls {
             builder = builder.identity(identity);
         }
         Ok(builder)
+    }
+
+    /// A client for those who give tokens: the machine's authorities and ours, always verified, as our secret
+    /// is sent there; our certificate is the server's business alone. `None`: everybody's does.
+    ///
+    /// # Errors
+    /// What is wrong with which PEM.
+    pub(super) fn issuer(&self) -> Result<Option<Client>, ProviderError> {
+        let Some(all) = self.authorities()? else { return Ok(None) };
+        base(false).tls_certs_merge(all).build().map(Some).map_err(|e| wrong("ca", e))
+    }
+
+    fn authorities(&self) -> Result<Option<Vec<Certificate>>, ProviderError> {
+        let Some(ca) = &self.ca else { return Ok(None) };
+        let all = Certificate::from_pem_bundle(ca.as_bytes()).map_err(|e| wrong("ca", e))?;
+        if all.is_empty() {
+            let why = "tls.ca holds no certificate: write PEM";
+            return Err(ProviderError::Misconfigured(why.to_owned()));
+        }
+        Ok(Some(all))
     }
 }
 

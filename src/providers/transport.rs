@@ -22,6 +22,8 @@ const SHOWN: usize = 300;
 pub(super) struct Link<'a> {
     pub server: &'a Server,
     pub client: &'a Client,
+    /// Who is asked for tokens and keys is verified by this one.
+    pub issuer: &'a Client,
     pub tokens: &'a Tokens,
     pub aws: &'a Aws,
     /// AWS' name of what is asked, for its signature.
@@ -132,15 +134,17 @@ impl Link<'_> {
             Auth::Basic(user, password) => basic(user, password),
             Auth::Bearer(token) => format!("Bearer {token}"),
             Auth::OAuth2(client) => {
-                let token = self.tokens.token(self.client, client, self.clock).await?;
+                let token = self.tokens.token(self.issuer, client, self.clock).await?;
                 format!("Bearer {token}")
             }
             Auth::SigV4(role) => {
-                let key = self.aws.key(self.client, role, self.clock).await?;
-                let content = request.headers().get("content-type").cloned();
-                let content = content.as_ref().and_then(|value| value.to_str().ok());
-                let headers: Vec<(&str, &str)> =
-                    content.into_iter().map(|value| ("content-type", value)).collect();
+                let key = self.aws.key(self.issuer, role, self.clock).await?;
+                let signed = |name: &str| name == "content-type" || name.starts_with("x-amz-");
+                let headers = request.headers().iter();
+                let headers: Vec<(&str, &str)> = headers
+                    .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+                    .filter(|(name, _)| signed(name))
+                    .collect();
                 let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
                 let signing = Signing {
                     method: request.method().as_str(),

@@ -205,7 +205,7 @@ async fn granting(granted: Arc<Mutex<Vec<String>>>) -> Fake {
     let newest = Arc::clone(&granted);
     let token = move |headers: HeaderMap, body: String| async move {
         let mut granted = granted.lock().unwrap();
-        let auth = headers["authorization"].to_str().unwrap().to_owned();
+        let auth = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
         granted.push(format!("{auth} {body}"));
         let refused = body.contains("scope=never");
         let body = json!({"access_token": format!("t{}", granted.len()), "expires_in": "3600"});
@@ -247,6 +247,53 @@ async fn oauth2_asks_for_one_token_and_for_another_when_it_is_refused() {
     pool.learn(&id(Some("shop"), "p"), Some(&with(&["never"])));
     let error = refusal(&pool, "p", false).await;
     assert!(error.contains("oauth2: cannot fetch token: 401 Unauthorized"), "{error}");
+    // Our secret goes to nobody who is not verified, however the server itself is asked.
+    let mut careless = with(&["read"]);
+    careless.tls = serde_json::from_value(json!({"insecureSkipVerify": true})).unwrap();
+    let issuer = careless.auth.as_mut().and_then(|auth| auth.oauth2.as_mut()).unwrap();
+    issuer.token_url = format!("https://127.0.0.1:{}/token", tls_server());
+    pool.learn(&id(Some("shop"), "p"), Some(&careless));
+    let error = refusal(&pool, "p", false).await;
+    assert!(error.contains("invalid peer certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn oauth2_says_who_asks_in_the_way_that_the_issuer_takes_and_remembers_it() {
+    let by_header = "Basic YStiOmElMkJiJTJGYyUzRA== grant_type=client_credentials";
+    let by_form = " grant_type=client_credentials&client_id=a+b&client_secret=a%2Bb%2Fc%3D";
+    for (takes, asked) in
+        [(by_header, vec![by_header, by_header]), (by_form, vec![by_header, by_form, by_form])]
+    {
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&log);
+        let token = move |headers: HeaderMap, body: String| async move {
+            let auth = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
+            let asked = format!("{auth} {body}");
+            seen.lock().unwrap().push(asked.clone());
+            // It is over at once.
+            let granted = r#"{"access_token": "t", "expires_in": 1}"#;
+            if asked == takes {
+                (StatusCode::OK, granted)
+            } else {
+                (StatusCode::BAD_REQUEST, r#"{"error": "invalid_client"}"#)
+            }
+        };
+        let api =
+            || async { r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"# };
+        let server = serve(Router::new().route("/token", post(token)).fallback(api)).await;
+        let login = crate::analysis::Login::OAuth2 {
+            token_url: format!("{}/token", server.address),
+            client_id: "a b".into(),
+            client_secret: "a+b/c=".into(),
+            scopes: Vec::new(),
+        };
+        let pool = super::pool(Catalog::default());
+        for text in ["q1", "q2"] {
+            let source = Source { login: login.clone(), ..inline(&server.address) };
+            assert_eq!(pool.query(&query(text, source)).await.unwrap().sample, Sample::Value(1.0));
+        }
+        assert_eq!(*log.lock().unwrap(), asked);
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::*;
+use crate::analysis::Login;
 use crate::clock::{Clock, SimClock};
 use crate::providers::aws::{Aws, AwsRole};
+use crate::providers::catalog::Servers;
 
 /// When the temporary keys of the local server expire.
 const EXPIRES: &str = "2026-01-01T01:00:00Z";
@@ -113,6 +115,53 @@ async fn a_key_comes_from_the_first_that_has_one() {
     assert_eq!(asked.lock().unwrap()[1], ["GET", "/container", "jwt", ""]);
     let error = key(&aws(&[]), &role()).await.unwrap_err();
     assert!(error.contains("no AWS credentials: give the controller a web identity"), "{error}");
+}
+
+#[test]
+fn an_address_is_that_of_the_environment_or_amazons_own_which_differs_in_china() {
+    let own = aws(&[]);
+    let ask = |region| own.endpoint("STS", "sts", region);
+    assert_eq!(ask("eu-west-1"), "https://sts.eu-west-1.amazonaws.com/");
+    assert_eq!(ask("us-gov-west-1"), "https://sts.us-gov-west-1.amazonaws.com/");
+    assert_eq!(ask("cn-north-1"), "https://sts.cn-north-1.amazonaws.com.cn/");
+    let told = aws(&[("AWS_ENDPOINT_URL_STS", "http://localhost:4566")]);
+    assert_eq!(told.endpoint("STS", "sts", "cn-north-1"), "http://localhost:4566");
+}
+
+#[tokio::test]
+async fn amazons_prometheus_is_signed_for_in_the_region_of_the_template_its_address_or_ours() {
+    let clock = Arc::new(SimClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let servers = Servers::new(Catalog::default(), None, clock);
+    let ours = aws(&[("AWS_REGION", "us-east-1")]);
+    let role = |region: &str| Login::SigV4 {
+        region: region.to_owned(),
+        profile: None,
+        role_arn: Some("arn".to_owned()),
+    };
+    let workspace = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1";
+    for (address, login, region) in [
+        (workspace, Login::None, "eu-west-1"),
+        (workspace, role(""), "eu-west-1"),
+        (workspace, role("eu-north-1"), "eu-north-1"),
+        ("https://aps-workspaces", Login::None, "us-east-1"),
+        ("http://prometheus:9090", role(""), "us-east-1"),
+        ("http://prometheus:9090", Login::None, ""),
+    ] {
+        let source = Source { login: login.clone(), ..inline(address) };
+        let server = servers.of(&query("q", source), &ours).await.unwrap();
+        let signs = match server.auth {
+            Auth::SigV4(role) => role.region,
+            _ => String::new(),
+        };
+        assert_eq!(signs, region, "{address} {login:?}");
+    }
+    let mut own = inline(workspace);
+    own.headers = vec![("Authorization".to_owned(), "Bearer t".to_owned())];
+    let server = servers.of(&query("q", own), &ours).await.unwrap();
+    assert!(matches!(server.auth, Auth::None), "who brings credentials keeps them");
+    let source = Source { login: role(""), ..inline("http://prometheus:9090") };
+    let error = servers.of(&query("q", source), &aws(&[])).await.unwrap_err();
+    assert!(error.to_string().contains("no AWS region: set AWS_REGION"), "{error}");
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ struct Api {
     held: Arc<Mutex<BTreeMap<String, Value>>>,
     asked: Arc<Mutex<Vec<String>>>,
     forbidden: Arc<Mutex<bool>>,
+    /// What is made is answered with an error.
+    silent: Arc<Mutex<bool>>,
 }
 
 impl Api {
@@ -55,6 +57,9 @@ impl Api {
                 let object: Value = serde_json::from_slice(body).unwrap();
                 let name = object["metadata"]["name"].as_str().unwrap().to_owned();
                 held.insert(format!("{path}/{name}"), object.clone());
+                if *self.silent.lock().unwrap() {
+                    return refused(504, "Timeout");
+                }
                 (201, object)
             }
             "DELETE" if held.remove(path).is_some() => {
@@ -143,6 +148,23 @@ async fn a_job_is_made_once_belongs_to_the_run_and_ends_the_measurement() {
 }
 
 #[tokio::test]
+async fn a_job_whose_begin_was_not_answered_is_found_again_or_made() {
+    let api = Api::default();
+    let pool = api.pool();
+    *api.silent.lock().unwrap() = true;
+    let Outcome::Error(error) = pool.measure(&job()).await else { panic!("it was answered") };
+    assert_eq!(error.kind, crate::analysis::ErrorKind::Server);
+    let mut again = job();
+    again.asker.notes = Some(BTreeMap::new());
+    assert_eq!(phase(&pool.measure(&again).await), None);
+    assert_eq!(api.jobs().len(), 1);
+
+    let api = Api::default();
+    assert_eq!(phase(&api.pool().measure(&again).await), None, "it had not been made");
+    assert_eq!(api.jobs().len(), 1);
+}
+
+#[tokio::test]
 async fn a_job_that_fails_or_never_starts_says_why() {
     let api = Api::default();
     let pool = api.pool();
@@ -221,6 +243,8 @@ async fn the_condition_of_an_object_in_the_runs_namespace_is_read() {
     for (asked, words) in [
         (object("apps/v1", "Deployment", "nope"), "create it, or correct the name"),
         (object("v1", "Secret", "creds"), "a Secret is not read for a metric"),
+        (object("v1", "Pod", "../secrets/creds"), "is no object's name"),
+        (object("v1/namespaces/shop", "Secret", "creds"), "is no object's name"),
     ] {
         let error = format!("{:?}", pool.measure(&asked).await);
         assert!(error.contains(words), "{error}");

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::super::pool::MOST;
 use super::*;
-use crate::clock::SimClock;
+use crate::clock::{Clock as _, SimClock};
 
 const ONE: &str = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#;
 
@@ -203,6 +203,20 @@ async fn one_query_that_fails_stops_no_other_and_three_in_a_row_do() {
     }
     let error = gate.enter(limit).await.unwrap_err();
     assert!(matches!(&error, ProviderError::Server(words) if words.ends_with("after: boom")));
+}
+
+#[tokio::test]
+async fn answers_of_a_second_that_is_over_are_kept_no_longer() {
+    let server = Counted::default().serve(200, false).await;
+    let clock = clock();
+    let pool = at(&clock, Server::at(&server.address).unwrap());
+    for i in 0..20 {
+        pool.query(&query(&format!("q{i}"), Source::default())).await.unwrap();
+    }
+    assert_eq!(pool.held().0, 20);
+    clock.advance_to(clock.now() + jiff::SignedDuration::from_secs(1));
+    pool.query(&query("another", Source::default())).await.unwrap();
+    assert_eq!(pool.held().0, 1);
 }
 
 #[tokio::test]

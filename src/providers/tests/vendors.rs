@@ -1,11 +1,13 @@
 //! Datadog, CloudWatch and plugins against a local server that answers what each documents, and the
 //! failures that all clients have in common.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::asked::*;
 use super::*;
-use crate::analysis::{Ask, Outcome};
+use crate::analysis::{Ask, Outcome, plan};
+use crate::api::AnalysisRun;
 use crate::api::metric_provider::ProviderType;
 
 fn series(last: &str) -> String {
@@ -22,6 +24,9 @@ v1 | 200 | S0.006121374442186943 | result < 0.001 | 0.006121374442186943 | Faile
 v1 | 200 | S0.01 | default(result, 0) < 0.05 | 0.01 | Successful | -
 v1 | 200 | {"series":[]} | result < 0.05 | [] | Error | no data
 v1 | 200 | {"series":[]} | default(result, 0) < 0.05 | [] | Successful | -
+v1 | 200 | {"series":[]} | result == nil | [] | Successful | -
+v1 | 200 | {"series":[]} | (result ?? 0) < 0.05 | [] | Successful | -
+v1 | 200 | S0.01 | (result ?? 1) < 0.05 | 0.01 | Successful | -
 v1 | 200 | {"series":[]} | default(result, 1) < 0.05 | [] | Failed | -
 v1 | 200 | S0.01 | default(result, 1) < 0.05 | 0.01 | Successful | -
 v1 | 200 | {"series":"x"} | true | - | Error | Could not parse JSON body
@@ -35,6 +40,7 @@ v2 | 200 | N[0.006121374442186943] | result < 0.001 | 0.006121374442186943 | Fai
 v2 | 200 | N[0.01] | default(result, 0) < 0.05 | 0.01 | Successful | -
 v2 | 200 | N[0.01] | default(result, 1) < 0.05 | 0.01 | Successful | -
 v2 | 200 | N[] | default(result, 1) < 0.05 | [] | Failed | -
+v2 | 200 | N[null] | nil != result && result < 0.05 | [] | Failed | -
 v2 | 200 | N[] | result < 0.05 | [] | Error | no data
 v2 | 200 | T[0.01,0.09,0.02] | max(result) < 0.05 | [0.01,0.09,0.02] | Failed | -
 v2 | 200 | H[0.01,0.02,0.03] | all(result, # < 0.05) | [0.01,0.02,0.03] | Successful | -
@@ -131,6 +137,28 @@ async fn datadog_is_asked_as_it_documents() {
 }
 
 #[tokio::test]
+async fn datadog_counts_the_events_by_their_own_query() {
+    for (stanza, at, sent_as) in [
+        (json!({"query": "avg:x{*}"}), "/api/v1/query", "GET"),
+        (json!({"apiVersion": "v2", "query": "avg:x{*}"}), "/api/v2/query/scalar", "POST"),
+    ] {
+        let (server, log) = saying(200, &series("1")).await;
+        let pool = provider(ProviderType::Datadog, &server.address);
+        let metric = json!({"name": "m", "minEvents": 5, "events": "sum:y{*}.as_count()",
+            "provider": {"ref": "p", "datadog": stanza}});
+        let spec = json!({"metrics": [metric]});
+        let mut run = AnalysisRun::new("web-1", serde_json::from_value(spec).unwrap());
+        run.metadata.namespace = Some("shop".to_owned());
+        let due = plan(&run, Timestamp::UNIX_EPOCH).due;
+        run_due(&pool, due.into_iter().skip(1).collect()).await;
+        let sent = log.lock().unwrap()[0].clone();
+        assert_eq!((sent.method.as_str(), sent.uri.path()), (sent_as, at));
+        let asked = format!("{} {}", sent.uri.query().unwrap_or_default(), sent.body);
+        assert!(asked.contains("as_count") && !asked.contains("avg"), "{asked}");
+    }
+}
+
+#[tokio::test]
 async fn a_datadog_stanza_that_cannot_be_meant_is_refused() {
     for (stanza, words) in [
         (json!({}), "Must have either a query or queries"),
@@ -205,8 +233,8 @@ async fn cloudwatchs_answers_are_judged_and_its_errors_are_told_apart() {
         assert!(asked.message.contains(words), "{status} {body}: {}", asked.message);
         let sent = log.lock().unwrap()[0].clone();
         assert_eq!(sent.header("x-amz-target"), "GraniteServiceVersion20100801.GetMetricData");
-        let signed =
-            "/eu-west-1/monitoring/aws4_request, SignedHeaders=content-type;host;x-amz-date";
+        let signed = "/eu-west-1/monitoring/aws4_request, \
+                      SignedHeaders=content-type;host;x-amz-date;x-amz-target, ";
         assert!(sent.header("authorization").contains(signed), "{sent:?}");
         let asked = sent.json();
         assert_eq!(asked["EndTime"].as_i64().unwrap() - asked["StartTime"].as_i64().unwrap(), 1800);
@@ -214,6 +242,26 @@ async fn cloudwatchs_answers_are_judged_and_its_errors_are_told_apart() {
             "MetricName": "errors", "Dimensions": [{"Name": "app", "Value": "web"}]},
             "Period": 300, "Stat": "p99"}, "ReturnData": true}]);
         assert_eq!(asked["MetricDataQueries"], expected);
+    }
+}
+
+#[tokio::test]
+async fn a_condition_on_cloudwatch_may_say_what_a_result_without_values_is() {
+    use AnalysisPhase::{Error, Successful};
+    let none = json!({"MetricDataResults": [{"Id": "rate", "Timestamps": [], "Values": []}]});
+    let (server, _) = saying(200, &none.to_string()).await;
+    let pool = cloud_watch(&server.address);
+    for (condition, no_data, phase) in [
+        ("len(result[0].Values) == 0 || result[0].Values[0] < 1", "Wait", Successful),
+        ("result[0].Values[0] < 1", "Wait", Error),
+        ("result[0].Values[0] < 1", "Judge", Error),
+        ("all(result[0].Values, # < 1)", "Wait", Error),
+        ("all(result[0].Values, # < 1)", "Judge", Successful),
+    ] {
+        let metric = json!({"successCondition": condition, "noData": no_data,
+            "provider": {"ref": "p", "cloudWatch": {"metricDataQueries": [{"id": "rate"}]}}});
+        let (_, asked) = measure_with(&pool, metric).await;
+        assert_eq!(asked.phase, phase, "{condition} {no_data}: {}", asked.message);
     }
 }
 
@@ -229,6 +277,12 @@ async fn a_plugin_gives_a_value_ends_the_measurement_or_takes_longer() {
         (json!({"phase": "Running", "resumeAfter": "20s", "notes": {"id": "7"}}), Running, "", ""),
         (json!({"value": 1, "phase": "Failed"}), Error, "", "write value or phase"),
         (json!({"valeu": 1}), Error, "", "unknown field `valeu`"),
+        (
+            json!({"phase": "Running", "notes": {"x": "y".repeat(5_000)}}),
+            Error,
+            "",
+            "notes of 5001",
+        ),
     ] {
         let (server, log) = saying(200, &body.to_string()).await;
         let pool = provider(ProviderType::Plugin, &format!("{}/base", server.address));

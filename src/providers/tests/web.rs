@@ -32,6 +32,8 @@ const WEB: &str = r#"
 200 | OK | - | result == 'fail123' | - | OK | Failed
 200 | K"true" | {$.key[0].key2.novalue} | true | true | - | Error
 200 | {} | - | true | - | {} | Successful
+200 | Knull | P | result == nil | - | null | Successful
+200 | Knull | P | (result?.errors ?? 0) < 1 | - | null | Successful
 400 | - | - | - | - | - | Error
 "#;
 
