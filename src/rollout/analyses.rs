@@ -6,12 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
 use super::types::{Action, Who};
-use super::{Draft, back, lines, machine, status, steps};
+use super::{Draft, back, lines, machine, overdue, status, steps};
 use crate::analysis::{self, NamedTemplate, ReleaseContext, Verdict, build_run, flatten, verdict};
 use crate::api::AnalysisRun;
 use crate::api::analysis_run::{RunRelease, TtlStrategy};
 use crate::api::rollout::OnInconclusive;
-use crate::api::status::{StepState, VerdictStatus};
+use crate::api::status::{ReleaseStatus, StepState, VerdictStatus};
 use crate::spec::{self, AnalysisStanza, StepPlan};
 use crate::workload::DeploymentView;
 
@@ -40,7 +40,7 @@ pub(crate) fn background(d: &mut Draft<'_>, plan: &spec::Plan, view: &Deployment
             continue;
         }
         let about = stanza.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-        match answer(d, &name, &scope, stanza, view) {
+        match answer(d, &name, &scope, stanza, view, false) {
             Some(Verdict::Fail { reason }) => {
                 let text = format!("background{about}: {reason}");
                 steps::on_failure(d, plan, view, "AnalysisFailed", &text);
@@ -58,15 +58,21 @@ pub(crate) fn background(d: &mut Draft<'_>, plan: &spec::Plan, view: &Deployment
     waits
 }
 
-/// Which background analysis gets no data, and why. Without it no step ends.
+/// Which background analysis tells nothing now, and why. Without it no step ends.
 pub(crate) fn blind(d: &mut Draft<'_>, plan: &spec::Plan) -> Option<String> {
     let step = d.released().step;
+    let last = usize::try_from(step + 1).unwrap_or(0) >= plan.steps.len();
     let mut looking = plan.background.iter().filter(|stanza| stanza.starting_step <= step);
     looking.find_map(|stanza| {
         let (name, _) = round(d, stanza);
-        let overruled = d.released().overruled.contains(&name);
-        let run = d.s.runs.get(&name).filter(|_| !overruled)?;
-        Some(format!("the background analysis {name}: {}", analysis::blind(run)?))
+        if d.released().overruled.contains(&name) {
+            return None;
+        }
+        let why = match d.s.runs.get(&name) {
+            Some(run) => analysis::blind(run, last, d.now)?,
+            None => "it has not begun".to_owned(),
+        };
+        Some(format!("the background analysis {name}: {why}"))
     })
 }
 
@@ -102,6 +108,24 @@ fn round(d: &mut Draft<'_>, stanza: &AnalysisStanza) -> (String, String) {
     (next, scope)
 }
 
+/// The step's analysis has failed, and what a failure does is done.
+pub(crate) fn fails(
+    d: &mut Draft<'_>,
+    plan: &spec::Plan,
+    view: &DeploymentView,
+    plan_of: &StepPlan,
+) -> bool {
+    let release = d.released();
+    let run = d.s.runs.get(&run_of(d, &release));
+    let failed = run.is_some_and(|run| matches!(verdict(run), Verdict::Fail { .. }));
+    failed && !release.skip && plan_of.analysis.is_some() && !step(d, plan, view, plan_of)
+}
+
+/// The name of the run that the step under way starts.
+fn run_of(d: &Draft<'_>, release: &ReleaseStatus) -> String {
+    format!("{}-{}-s{}-{}", d.s.name(), release.id, release.step + 1, release.attempt)
+}
+
 /// Starts and reads the step's analysis. True when the step may go on.
 pub(crate) fn step(
     d: &mut Draft<'_>,
@@ -112,11 +136,11 @@ pub(crate) fn step(
     let Some(stanza) = &step.analysis else { return true };
     let release = d.released();
     let number = release.step + 1;
-    let name = format!("{}-{}-s{number}-{}", d.s.name(), release.id, release.attempt);
+    let name = run_of(d, &release);
     if release.overruled.contains(&name) {
         return true;
     }
-    match answer(d, &name, &number.to_string(), stanza, view) {
+    match answer(d, &name, &number.to_string(), stanza, view, step.timeout.is_none()) {
         Some(Verdict::Pass) => {
             d.event("AnalysisPassed", format!("step {number}: {}", told(d, &name)));
             true
@@ -128,7 +152,7 @@ pub(crate) fn step(
         }
         Some(Verdict::Inconclusive { reason }) => undecided(d, plan, view, number, &reason),
         Some(Verdict::Continue { reason, .. }) => {
-            if steps::timed_out(d, step) {
+            if overdue::timed_out(d, step) {
                 let reason = format!("no verdict in time: {reason}");
                 return undecided(d, plan, view, number, &reason);
             }
@@ -139,8 +163,8 @@ pub(crate) fn step(
     }
 }
 
-/// A step's analysis cannot tell. True when the step goes on all the same.
-fn undecided(
+/// A step cannot be told to be good. True when it goes on all the same.
+pub(crate) fn undecided(
     d: &mut Draft<'_>,
     plan: &spec::Plan,
     view: &DeploymentView,
@@ -162,16 +186,19 @@ fn told(d: &Draft<'_>, name: &str) -> String {
 }
 
 /// The verdict of the run of this name, which is started when it does not exist. `None`: not yet.
+/// `waits`: nothing but the end of the run ends what waits for it.
 pub(crate) fn answer(
     d: &mut Draft<'_>,
     name: &str,
     scope: &str,
     stanza: &AnalysisStanza,
     view: &DeploymentView,
+    waits: bool,
 ) -> Option<Verdict> {
     let Some(run) = d.s.runs.get(name) else {
         let lines = d.spec().map_or(1, |plan| lines::count(d, &plan));
-        match build(d, name, scope, stanza, view, lines) {
+        let built = build(d, name, scope, stanza, view, lines);
+        match built.and_then(|run| ending(run, waits)) {
             Ok(run) => {
                 status::clear(d, status::ANALYSIS);
                 d.event("AnalysisStarted", format!("AnalysisRun {name}"));
@@ -201,6 +228,16 @@ pub(crate) fn answer(
         None => d.status.verdicts.push(entry),
     }
     Some(found)
+}
+
+/// A run that is waited for has to end.
+fn ending(run: AnalysisRun, waits: bool) -> Result<AnalysisRun, String> {
+    match analysis::never_ends(&run).filter(|_| waits) {
+        Some(metric) => {
+            Err(format!("{}: {}", analysis::endless_step(&metric), analysis::ENDLESS_REMEDY))
+        }
+        None => Ok(run),
+    }
 }
 
 fn build(
@@ -272,6 +309,7 @@ pub(crate) fn inconclusive(
                 d.warn("AnalysisInconclusive", text.to_owned());
                 d.release().held = Some(text.to_owned());
             }
+            d.stop_clock();
             machine::rest(d, view);
             d.wait(Who::Person, format!("{text}: kubectl sluice approve, retry or abort"));
             true
@@ -284,9 +322,18 @@ pub(crate) fn end_all(d: &mut Draft<'_>) {
     end(d, |_| true);
 }
 
-/// Ends the runs of steps.
+/// Ends the runs of the step, which nobody reads any more.
 pub(crate) fn end_step(d: &mut Draft<'_>) {
     end(d, |scope| !scope.starts_with(BACKGROUND));
+}
+
+/// The write that ends a run.
+pub(crate) fn ended(run: &AnalysisRun) -> Action {
+    Action::EndRun {
+        name: run.metadata.name.clone().unwrap_or_default(),
+        uid: run.metadata.uid.clone().unwrap_or_default(),
+        resource_version: run.metadata.resource_version.clone().unwrap_or_default(),
+    }
 }
 
 fn end(d: &mut Draft<'_>, which: impl Fn(&str) -> bool) {
@@ -300,10 +347,7 @@ fn end(d: &mut Draft<'_>, which: impl Fn(&str) -> bool) {
                 let phase = run.status.as_ref().and_then(|s| s.phase);
                 !phase.is_some_and(crate::analysis::assess::completed)
             })
-            .map(|run| Action::EndRun {
-                name: run.metadata.name.clone().unwrap_or_default(),
-                uid: run.metadata.uid.clone().unwrap_or_default(),
-            })
+            .map(ended)
             .collect();
     d.after.extend(open);
 }

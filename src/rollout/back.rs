@@ -1,6 +1,7 @@
 //! The way back: traffic leaves the new revision as fast as the stable one can carry it, then the stable
 //! template is written and the native controller rolls back with the user's own strategy.
 
+use super::accepted::Way;
 use super::types::Who;
 use super::{Draft, analyses, bake, finish, hooks, traffic};
 use crate::api::common::Time;
@@ -121,7 +122,7 @@ pub(crate) fn run(d: &mut Draft<'_>, view: &DeploymentView) {
     let (ready, wake) = stable.available_after(min_ready, d.now);
     d.wake_at(wake);
     let carried = carried_percent(view, &release, ready);
-    if !traffic::back(d, view, carried) {
+    if !traffic::back(d, view, carried, Way::Back) {
         return;
     }
     if !is_stable(view, &release) {
@@ -150,7 +151,7 @@ pub(crate) fn run(d: &mut Draft<'_>, view: &DeploymentView) {
     if !home {
         return d.wait(Who::Pods, format!("{ready} of {n} stable pods are ready again"));
     }
-    if !traffic::to_native(d, true) {
+    if !traffic::to_native(d, Way::Back, true) {
         return;
     }
     finish::end(d, view, "RolledBack");

@@ -5,7 +5,7 @@
 //! finished release behind. A newer template ends the watch: what was baked is then the stable
 //! version.
 
-use super::types::{Action, Who};
+use super::types::Who;
 use super::{Draft, analyses, back, finish, steps};
 use crate::analysis::{self, Verdict};
 use crate::api::Time;
@@ -78,7 +78,7 @@ fn looks(
     if release.overruled.contains(&name) {
         return false;
     }
-    match analyses::answer(d, &name, SCOPE, stanza, view) {
+    match analyses::answer(d, &name, SCOPE, stanza, view, false) {
         Some(Verdict::Pass) => false,
         Some(Verdict::Fail { reason }) => {
             let text = format!("after the last step: {reason}");
@@ -91,8 +91,7 @@ fn looks(
         Some(Verdict::Continue { reason, .. }) => {
             let run = d.s.runs.get(&name).filter(|run| over && !run.spec.terminate);
             if let Some(run) = run.filter(|run| analysis::is_endless(run)) {
-                let uid = run.metadata.uid.clone().unwrap_or_default();
-                d.after.push(Action::EndRun { name: name.clone(), uid });
+                d.after.push(analyses::ended(run));
             }
             d.wait(Who::Analysis, format!("the analysis {name}: {reason}"));
             true

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::hook_call::HookCall;
+use super::refusal::Refusal;
 use super::snapshot::Snapshot;
 use super::status;
 use super::types::{Action, Disowned, EventNote, Plan, Urgency, WaitingOn, Who};
@@ -21,6 +22,10 @@ use crate::workload::{DeploymentView, Write};
 #[must_use]
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let mut draft = Draft::new(snapshot, now);
+    if let Some(Refusal::Read(why)) = &snapshot.refusal {
+        draft.unread(why);
+        return draft.done();
+    }
     machine::run(&mut draft);
     calibration::describe(&mut draft);
     draft.finish()
@@ -124,8 +129,18 @@ impl<'a> Draft<'a> {
         if self.status.release.is_none() && self.status.schema == Some(STATUS_SCHEMA) {
             let_go::finalizer_off(&mut self);
         }
+        if self.s.refusal.is_none() {
+            status::clear(&mut self, status::REFUSED);
+        }
+        self.still_refused();
         status::describe(&mut self);
         hooks::tell(&mut self);
+        self.done()
+    }
+
+    /// What was planned, with the status where it is news.
+    fn done(self) -> Plan {
+        let newer = self.status.schema.is_some_and(|v| v > STATUS_SCHEMA);
         let urgency = match &self.s.rollout.status {
             // What a newer version remembers in its status would be lost by writing ours.
             _ if newer => Urgency::None,
@@ -183,6 +198,23 @@ impl<'a> Draft<'a> {
     /// Seconds-exact age of the current state.
     pub(crate) fn since(&self) -> Timestamp {
         self.status.release.as_ref().and_then(|r| r.since.as_ref()).map_or(self.now, |t| t.0)
+    }
+
+    /// Nothing may go on: in that time no pod and no step is late. A pause that the step asks for goes on.
+    pub(crate) fn stop_clock(&mut self) {
+        let release = self.release();
+        release.step_since = None;
+        if release.state != StepState::StepPaused {
+            release.since = None;
+        }
+    }
+
+    /// What stood has its time once more.
+    pub(crate) fn start_clock(&mut self) {
+        let now = Time(self.now);
+        let release = self.release();
+        release.since.get_or_insert_with(|| now.clone());
+        release.step_since.get_or_insert(now);
     }
 
     pub(crate) fn wait(&mut self, who: Who, what: impl Into<String>) {

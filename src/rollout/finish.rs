@@ -1,5 +1,6 @@
 //! The good end: all pods new, all traffic with them, everything restored as the user wrote it.
 
+use super::accepted::Way;
 use super::types::{Action, Who};
 use super::{Draft, analyses, bake, hooks, machine, status, steps, traffic};
 use crate::api::common::Time;
@@ -41,8 +42,10 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         if let Some(reason) = steps::paused(d, plan) {
             traffic::keep_carried(d, view, 0);
             machine::rest(d, view);
+            d.stop_clock();
             return d.wait(Who::Person, reason);
         }
+        d.start_clock();
         if !all_new && !traffic::open_stable(d) {
             return;
         }
@@ -57,7 +60,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
             Motion::Arrived => {}
             Motion::Act(write) => {
                 // The deadline counts to the very end.
-                if !steps::late(d, plan, view) {
+                if steps::asks_anew(d, view, aim.tolerated) || !steps::late(d, plan, view) {
                     d.write(view, write);
                     d.wait(Who::Pods, "the last pods to become new");
                 }
@@ -72,7 +75,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
             }
         }
     }
-    if !traffic::to_native(d, false) {
+    if !traffic::to_native(d, Way::Forward, false) {
         return;
     }
     let user = &release.originals;
@@ -83,7 +86,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     if !view.settled() {
         return d.wait(Who::Pods, "the Deployment controller");
     }
-    if !traffic::to_native(d, true) {
+    if !traffic::to_native(d, Way::Forward, true) {
         return;
     }
     if !bake::watches(d, plan, view) {
@@ -136,6 +139,7 @@ pub(crate) fn record(d: &mut Draft<'_>, decision: &str, reason: Option<String>) 
     d.status.release = None;
     d.status.traffic = None;
     status::clear(d, status::CONTENDED);
+    status::clear(d, status::TRAFFIC);
     for verdict in &mut d.status.verdicts {
         if matches!(verdict.phase.as_str(), "Pending" | "Running") {
             verdict.phase = "Stopped".into();
@@ -144,5 +148,7 @@ pub(crate) fn record(d: &mut Draft<'_>, decision: &str, reason: Option<String>) 
     }
     if decision == "Promoted" && d.status.verdicts.iter().any(|v| v.phase == "Successful") {
         d.status.verdict = Some("Pass".into());
+    } else if d.status.verdict.as_deref() == Some("Continue") {
+        d.status.verdict = None;
     }
 }

@@ -1,6 +1,8 @@
 //! The Gate's entry: what the admission policy reads. Its presence gates the workload; a release in it
 //! holds the knob.
 
+use jiff::SignedDuration;
+
 use super::snapshot::Proof;
 use super::types::{Action, Who};
 use super::{Draft, let_go, status};
@@ -11,6 +13,14 @@ use crate::workload::DeploymentView;
 
 /// Where a Gate stops growing: etcd takes 1.5 MiB, and a patch must stay cheap.
 const ENTRIES_MAX: usize = 5_000;
+
+/// How soon a dry run that was refused is asked for again though nothing happens, and the longest until one
+/// is made again that went through.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// How soon a dry run that went through is made again. A new policy or Gate is in force within a second or
+/// two; after that the time that has passed since the first try is let pass again.
+const ASK_SOON: SignedDuration = SignedDuration::from_secs(2);
 
 /// Makes the entry say what is, and asks for a proof where there is none.
 pub(crate) fn ensure(d: &mut Draft<'_>, view: &DeploymentView) {
@@ -26,9 +36,10 @@ pub(crate) fn ensure(d: &mut Draft<'_>, view: &DeploymentView) {
         }
         let action = Action::Gate { workload: view.name.clone(), entry: Some(Box::new(wanted)) };
         // One write, with what the whole pass has come to.
-        d.before.retain(|a| !matches!(a, Action::Gate { .. }));
+        let own = |a: &Action| matches!(a, Action::Gate { workload, .. } if *workload == view.name);
+        d.before.retain(|a| !own(a));
         d.before.insert(0, action);
-    } else if d.s.proof == Proof::Unknown {
+    } else if asks(d) {
         let held = d.status.release.is_some();
         d.after.retain(|a| !matches!(a, Action::Prove { .. }));
         d.after.push(Action::Prove { workload: view.name.clone(), held });
@@ -43,10 +54,15 @@ pub(crate) fn ensure(d: &mut Draft<'_>, view: &DeploymentView) {
         Proof::Held { at } => {
             GateStatus { kind: GateKind::Policy, proven_at: Some(Time(*at)), message: None }
         }
-        Proof::NotHeld { reason } => GateStatus {
+        Proof::NotHeld { reason, .. } => GateStatus {
             kind: GateKind::Repair,
             proven_at: None,
             message: Some(format!("the controller pauses within one watch event: {reason}")),
+        },
+        Proof::Refused { reason } => GateStatus {
+            kind: GateKind::Repair,
+            proven_at: None,
+            message: Some(format!("not proven: the dry run was refused: {reason}")),
         },
         Proof::Unknown => match d.status.gate.take() {
             Some(known) => known,
@@ -57,6 +73,24 @@ pub(crate) fn ensure(d: &mut Draft<'_>, view: &DeploymentView) {
             },
         },
     });
+}
+
+/// Whether a dry run is due.
+fn asks(d: &mut Draft<'_>) -> bool {
+    match &d.s.proof {
+        Proof::Unknown => true,
+        Proof::Refused { .. } => {
+            d.wake_in(ASK_AGAIN);
+            true
+        }
+        Proof::NotHeld { tried: Some((first, last)), .. } => {
+            let span = last.duration_since(*first).clamp(ASK_SOON, ASK_AGAIN);
+            let due = last.saturating_add(span).unwrap_or(d.now);
+            d.wake_at(Some(due).filter(|due| d.now < *due));
+            d.now >= due
+        }
+        Proof::NotHeld { tried: None, .. } | Proof::Held { .. } => false,
+    }
 }
 
 /// The entry as it should be now.

@@ -61,6 +61,11 @@ pub(crate) fn pending(d: &Draft<'_>, plan: &spec::Plan, step: &StepPlan) -> bool
     due(d, plan, step).iter().any(|hook| !entry(d, hook).is_some_and(|e| passed(e.state)))
 }
 
+/// Something was asked, or is.
+pub(crate) fn asked(d: &Draft<'_>, plan: &spec::Plan, step: &StepPlan) -> bool {
+    !due(d, plan, step).is_empty()
+}
+
 fn passed(state: HookState) -> bool {
     matches!(state, HookState::Ok | HookState::Ignored | HookState::Overruled)
 }
@@ -151,8 +156,17 @@ pub(crate) fn tell(d: &mut Draft<'_>) {
 
 /// A person goes on without what the release waits for. True when it waited for a hook.
 pub(crate) fn overrule(d: &mut Draft<'_>) -> bool {
+    leave(d, HookState::Overruled)
+}
+
+/// The step has lasted too long and goes on without the hook that it waits for.
+pub(crate) fn pass_over(d: &mut Draft<'_>) {
+    leave(d, HookState::Ignored);
+}
+
+fn leave(d: &mut Draft<'_>, state: HookState) -> bool {
     let Some(id) = d.release().hook.take() else { return false };
-    change(d, &id, HookState::Overruled);
+    change(d, &id, state);
     true
 }
 
@@ -312,6 +326,8 @@ fn one(d: &mut Draft<'_>, entry: &mut HookStatus, hook: Option<&HookPlan>) {
         },
         HookState::Processing | HookState::Retrying => {
             let next = entry.next_at.as_ref().map_or(d.now, |at| at.0);
+            // A hook that asks for more time than it has is over at its deadline.
+            let next = entry.deadline.as_ref().map_or(next, |deadline| next.min(deadline.0));
             if d.now < next {
                 d.wake_at(Some(next));
             } else if let Some(hook) = hook {
@@ -360,7 +376,8 @@ fn answered(
             entry.processing = true;
             entry.message = Some(message.clone()).filter(|m| !m.is_empty());
             entry.next_at = d.now.saturating_add(pause).ok().map(Time);
-            d.wake_in(pause);
+            d.wake_at(entry.next_at.as_ref().map(|at| at.0));
+            d.wake_at(entry.deadline.as_ref().map(|at| at.0).filter(|at| d.now < *at));
         }
         HookAnswer::Error { message } => failed(d, entry, hook, HookState::Error, message.clone()),
     }

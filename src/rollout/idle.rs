@@ -5,32 +5,53 @@ use super::types::{Action, Who};
 use super::{Draft, gate, hooks, let_go, machine, status, windows};
 use crate::api::KnobFields;
 use crate::api::common::Time;
-use crate::api::status::{CanaryStatus, Phase, ReleaseStatus, Stage, StepState};
+use crate::api::status::{CanaryStatus, Phase, ReleaseStatus, RequestVerb, Stage, StepState};
 use crate::workload::{DeploymentView, ReplicaSetView, deployment};
 
-/// Looks at a workload without a release. True when one has just begun.
-pub(crate) fn look(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
-    if view.under_knob() && !left_over(d, view) {
-        return false;
+/// What a look at a workload without a release comes to.
+pub(crate) enum Look {
+    /// A release has just begun.
+    Begun,
+    /// Nothing is new, or what is new waits.
+    Idle,
+    /// What a lost release left is given back first, or nobody knows which version is stable: its entry is
+    /// not to be written.
+    NotYet,
+}
+
+/// Looks at a workload without a release.
+pub(crate) fn look(d: &mut Draft<'_>, view: &DeploymentView) -> Look {
+    let two = view.active().count() > 1;
+    let lost = view.under_knob() || (two && d.s.entry().is_some_and(|e| e.release.is_some()));
+    if lost && !left_over(d, view, two) {
+        return Look::NotYet;
     }
     if !let_go::give_surge_back(d, view) {
         d.wait(Who::Pods, "the user's maxSurge to be given back");
-        return false;
+        return Look::Idle;
     }
-    let Some(stable) = stable_of(d, view) else { return false };
+    let stable = match stable_of(d, view) {
+        Some(stable) => stable,
+        None if two => {
+            in_between(d, view);
+            return Look::NotYet;
+        }
+        None => {
+            d.wait(Who::Pods, "the Deployment's first ReplicaSet");
+            return Look::Idle;
+        }
+    };
     if stable.template_hash == view.template_hash {
         settled(d, view, stable);
-        return false;
+        return Look::Idle;
     }
     let mut retried = false;
     if let Some(rejected) = d.status.rejected.clone() {
-        if rejected.template_hash == view.template_hash && d.status.request.is_none() {
-            held(d, view, stable, &rejected.reason);
-            return false;
-        }
         if rejected.template_hash == view.template_hash {
-            d.status.request = None;
-            d.consumed = true;
+            if !is_retried(d) {
+                held(d, view, stable, &rejected.reason);
+                return Look::Idle;
+            }
             retried = true;
             d.event("Retried", "the rejected template is tried again");
         }
@@ -40,52 +61,72 @@ pub(crate) fn look(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
     if retried {
         windows::overrule(d);
     }
-    true
+    Look::Begun
+}
+
+/// Whether somebody wants the rejected template tried again. There is no release for anything else: an
+/// alert's abort that comes late, or somebody's second one, must not let the template in.
+fn is_retried(d: &mut Draft<'_>) -> bool {
+    let Some(request) = d.status.request.take() else { return false };
+    d.consumed = true;
+    let last = d.status.last_release.as_ref().map(|release| &release.id);
+    let why = if request.release.is_some() && request.release.as_ref() != last {
+        "the request was for another release"
+    } else if request.verb != RequestVerb::Retry {
+        "no release is under way, and the template that failed is let in by retry alone"
+    } else {
+        return true;
+    };
+    let by = request.by.as_deref().unwrap_or("somebody");
+    d.warn("RequestDropped", format!("{:?} by {by}: {why}", request.verb));
+    false
 }
 
 /// A knob whose release is gone: the fields are given back from what the Gate remembers.
-fn left_over(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
+fn left_over(d: &mut Draft<'_>, view: &DeploymentView, two: bool) -> bool {
     let entry = d.s.entry().cloned().unwrap_or_default();
     let user = entry.originals.unwrap_or_else(|| KnobFields {
         min_ready_seconds: view.active().next().map(|rs| rs.min_ready_seconds),
         progress_deadline_seconds: Some(600),
         ..view.fields.clone()
     });
-    let two = view.active().count() > 1;
-    if let Some(write) = deployment::give_back(view, &user, two, two) {
-        if two {
-            let_go::note(d, view, &user);
-        }
+    let noted = !two || let_go::note(d, view, &user);
+    let write = deployment::give_back(view, &user, two, two);
+    if noted && write.is_none() {
+        return true;
+    }
+    if let Some(write) = write {
         d.warn("LeftOver", "a knob without a release was found: the fields are given back");
         d.write(view, write);
-        d.wait(Who::Pods, "the fields of a lost release to be given back");
-        return false;
     }
-    true
+    d.wait(Who::Pods, "the fields of a lost release to be given back");
+    false
 }
 
-/// The stable ReplicaSet, or `None` with the reason for waiting.
-fn stable_of<'v>(d: &mut Draft<'_>, view: &'v DeploymentView) -> Option<&'v ReplicaSetView> {
+/// The stable ReplicaSet. Of several that live it is the one that is known to be.
+fn stable_of<'v>(d: &Draft<'_>, view: &'v DeploymentView) -> Option<&'v ReplicaSetView> {
     let recorded = d.status.canary_status.as_ref().and_then(|c| c.stable_revision.clone());
     let known = recorded.as_deref().and_then(|hash| view.by_hash(hash));
     let active: Vec<&ReplicaSetView> =
         view.replica_sets.iter().filter(|r| r.replicas > 0).collect();
     match active.as_slice() {
-        [] => {
-            let found = known.or_else(|| view.current());
-            if found.is_none() {
-                d.wait(Who::Pods, "the Deployment's first ReplicaSet");
-            }
-            found
-        }
+        [] => known.or_else(|| view.current()),
         [only] => Some(*only),
-        several => {
-            if let Some(known) = known.filter(|k| several.iter().any(|a| a.hash == k.hash)) {
-                return Some(known);
-            }
-            d.wait(Who::Pods, "an update that was under way before Sluice came to end");
-            None
-        }
+        several => known.filter(|k| several.iter().any(|a| a.hash == k.hash)),
+    }
+}
+
+/// An update is under way that did not begin here, and which of its versions is stable is not known. Until
+/// it has ended it is its user's: an entry would keep a paused one from being resumed.
+fn in_between(d: &mut Draft<'_>, view: &DeploymentView) {
+    drop_request(d);
+    let_go::ungate(d, view);
+    if view.fields.paused {
+        let text = "an update that is paused between two versions: kubectl rollout resume goes on, \
+                    kubectl rollout undo after it goes back";
+        d.wait(Who::Person, text);
+    } else {
+        d.wait(Who::Pods, "an update that was under way before Sluice came to end");
     }
 }
 
@@ -115,11 +156,15 @@ fn settled(d: &mut Draft<'_>, view: &DeploymentView, stable: &ReplicaSetView) {
     c.pod_template_hash = Some(stable.hash.clone());
     c.current_step_state = Some(StepState::Completed);
     d.status.current_step_state = Some(StepState::Completed);
+    drop_request(d);
+    status::set(d, status::PROGRESSING, false, "Completed", "no release is under way");
+}
+
+fn drop_request(d: &mut Draft<'_>) {
     if d.status.request.take().is_some() {
         d.consumed = true;
         d.warn("RequestDropped", "there is no release under way");
     }
-    status::set(d, status::PROGRESSING, false, "Completed", "no release is under way");
 }
 
 /// The template failed before: it is held until `retry` or another template.
@@ -167,10 +212,15 @@ fn start(d: &mut Draft<'_>, view: &DeploymentView, stable: &str) {
     let id = fresh_id(d, view);
     let now = Time(d.now);
     d.status.phase = Some(Phase::Progressing);
+    d.status.verdict = None;
     d.status.verdicts.clear();
     hooks::forget(d);
     d.status.approved_by = None;
     d.status.request = None;
+    if let Some(c) = d.status.canary_status.as_mut() {
+        // Where the last release came to is nobody's wish for this one.
+        (c.next_step_index, c.current_step_state) = (None, None);
+    }
     d.status.release = Some(ReleaseStatus {
         id: id.clone(),
         workload: Some(view.uid.clone()),
@@ -203,6 +253,7 @@ pub(crate) fn next_version(d: &mut Draft<'_>, view: &DeploymentView) {
     let now = Time(d.now);
     let was = d.released().id;
     super::analyses::end_all(d);
+    d.status.verdict = None;
     d.status.verdicts.clear();
     hooks::forget(d);
     d.status.phase = Some(Phase::Progressing);

@@ -2,6 +2,7 @@
 //!
 //! The workload stays where it is, held by its own native word. It never runs ahead.
 
+use super::accepted::Way;
 use super::types::{Action, Who};
 use super::{Draft, analyses, back, finish, status, traffic};
 use crate::api::KnobFields;
@@ -86,13 +87,16 @@ pub(crate) fn finalizer_off(d: &mut Draft<'_>) {
     }
 }
 
-/// Notes the user's own fields of a workload that stays at rest with two versions.
-pub(crate) fn note(d: &mut Draft<'_>, view: &DeploymentView, user: &KnobFields) {
+/// Notes the user's own fields of a workload that stays at rest with two versions. True when they are noted
+/// already.
+pub(crate) fn note(d: &mut Draft<'_>, view: &DeploymentView, user: &KnobFields) -> bool {
     let left = deployment::left_at_rest(view, user, d.s.name());
-    if d.s.left() != Some(&left) {
-        let workload = view.name.clone();
-        d.before.insert(0, Action::LetGo { workload, left: Some(Box::new(left)) });
+    if d.s.left() == Some(&left) {
+        return true;
     }
+    let workload = view.name.clone();
+    d.before.insert(0, Action::LetGo { workload, left: Some(Box::new(left)) });
+    false
 }
 
 /// Nothing has to be remembered of the workload any more.
@@ -126,6 +130,34 @@ fn remove_entry(d: &mut Draft<'_>) {
     }
 }
 
+/// Nothing is gated for now. The entry goes after the status: one that is missing while the status says
+/// `Gated` was taken away by somebody.
+pub(crate) fn ungate(d: &mut Draft<'_>, view: &DeploymentView) {
+    status::clear(d, status::GATED);
+    d.status.gate = None;
+    if d.s.entry().is_some_and(|e| e.rollout.as_deref() == Some(d.s.name())) {
+        d.after.push(Action::Gate { workload: view.name.clone(), entry: None });
+    }
+}
+
+/// Workloads that the Rollout named before are nobody's any more, and what is known of them says nothing of
+/// the one that it names now. No release is under way: its workload cannot be changed.
+pub(crate) fn leave_former(d: &mut Draft<'_>) {
+    let snapshot = d.s;
+    let own = &snapshot.rollout.spec.workload_ref.name;
+    let entries = snapshot.gate.iter().flat_map(|gate| &gate.spec.deployments);
+    let ours = entries.filter(|(_, entry)| entry.rollout.as_deref() == Some(snapshot.name()));
+    for (workload, _) in ours.filter(|(workload, _)| *workload != own) {
+        d.warn("Released", format!("Deployment {workload} is let go: workloadRef names {own}"));
+        d.after.push(Action::Gate { workload: workload.clone(), entry: None });
+        d.status.canary_status = None;
+        d.status.rejected = None;
+        d.status.gate = None;
+        status::clear(d, status::TEMPLATE_HELD);
+        status::clear(d, status::GATED);
+    }
+}
+
 /// Begins to let go: first of all the entry, so that everybody is free at once.
 fn begin(d: &mut Draft<'_>, reason: &'static str, text: &str) {
     analyses::end_all(d);
@@ -141,7 +173,7 @@ fn begin(d: &mut Draft<'_>, reason: &'static str, text: &str) {
 /// Restores traffic and fields; the Deployment is left paused unless it is to finish.
 pub(crate) fn run(d: &mut Draft<'_>, view: &DeploymentView, finish: bool) {
     remove_entry(d);
-    if !traffic::to_native(d, true) {
+    if !traffic::to_native(d, Way::Back, true) {
         return;
     }
     let mut release = d.released();
@@ -173,10 +205,10 @@ pub(crate) fn run(d: &mut Draft<'_>, view: &DeploymentView, finish: bool) {
         let surge = left.surge.unwrap_or(0);
         &format!(
             "paused with maxSurge {surge}, which is yours again when one ReplicaSet is left: kubectl \
-             rollout resume goes on, kubectl sluice undo goes back"
+             rollout resume goes on, kubectl rollout undo after it goes back"
         )
     } else if paused {
-        "paused: kubectl rollout resume goes on, kubectl sluice undo goes back"
+        "paused: kubectl rollout resume goes on, kubectl rollout undo after it goes back"
     } else if held {
         "its own controller finishes the update"
     } else {
@@ -240,7 +272,7 @@ pub(crate) fn workload_gone(d: &mut Draft<'_>) {
     remove_entry(d);
     if d.status.release.is_some() {
         analyses::end_all(d);
-        if !traffic::to_native(d, true) {
+        if !traffic::to_native(d, Way::Back, true) {
             return;
         }
         let release = d.released();

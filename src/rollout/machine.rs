@@ -1,8 +1,10 @@
 //! The questions, in the order in which they bind. Each is answered for good before the next is asked.
 
+use super::accepted::Way;
+use super::idle::Look;
 use super::types::Who;
 use super::{
-    Draft, back, bake, finish, gate, hooks, idle, let_go, requests, status, steps, traffic,
+    Draft, back, bake, finish, gate, hooks, idle, let_go, overdue, requests, status, steps, traffic,
 };
 use crate::api::status::{Phase, RolloutStatus, STATUS_SCHEMA, Stage};
 use crate::spec;
@@ -11,9 +13,13 @@ use crate::workload::{self, DeploymentView, deployment};
 /// How the hold begins that somebody's `kubectl rollout pause` makes.
 pub const PAUSED_BY_HAND: &str = "the Deployment was paused with kubectl rollout pause";
 
+/// Why a release waits that was scaled to nothing.
+const EMPTY: &str = "0 replicas: the release goes on when there are replicas again, unless kubectl sluice \
+                     abort ends it";
+
 /// Why a release waits that was scaled to one pod.
 const ONE_REPLICA: &str = "a single replica cannot be shared between two versions: the release goes on \
-                           with more, or with this one after kubectl sluice retry";
+                           with more, or with this one after kubectl sluice retry; abort ends it";
 
 /// Why a template that is applied again while the stable version comes back is put aside once more.
 const COMING_BACK: &str = "the stable version comes back first, then the release goes on";
@@ -26,6 +32,7 @@ pub(crate) fn run(d: &mut Draft<'_>) {
     hooks::tend(d);
     let generation = d.s.rollout.metadata.generation;
     d.status.observed_generation = generation;
+    let_go::leave_former(d);
     let deleting = d.s.rollout.metadata.deletion_timestamp.is_some();
     if deleting || d.s.rollout.spec.disabled {
         return let_go::leave(d, deleting);
@@ -71,11 +78,11 @@ pub(crate) fn run(d: &mut Draft<'_>) {
     }
     take_wanted(d, view);
     if d.status.release.is_none() {
-        if !idle::look(d, view) {
-            gate::ensure(d, view);
-            return;
+        match idle::look(d, view) {
+            Look::NotYet => return,
+            Look::Idle => return gate::ensure(d, view),
+            Look::Begun => gate::ensure(d, view),
         }
-        gate::ensure(d, view);
     }
     progress(d, plan.as_deref(), view);
     if d.status.release.is_some() {
@@ -185,6 +192,7 @@ fn forward(d: &mut Draft<'_>, plan: Option<&spec::Plan>, view: &DeploymentView) 
 
 /// The spec cannot be read: the release stays where it is.
 fn stay(d: &mut Draft<'_>, view: &DeploymentView) {
+    d.stop_clock();
     traffic::keep_carried(d, view, 0);
     rest(d, view);
     let errors = d.spec().err().unwrap_or_default();
@@ -195,7 +203,7 @@ fn stay(d: &mut Draft<'_>, view: &DeploymentView) {
 /// At 0 replicas the native controller would start whatever template stands there when replicas return,
 /// so the stable one is put back (no pod is touched) and the target is remembered.
 fn suspend(d: &mut Draft<'_>, view: &DeploymentView) {
-    set_aside(d, view, "0 replicas: the release goes on when there are replicas again");
+    set_aside(d, view, EMPTY);
 }
 
 /// The stable template is put back and the target remembered until every pod is stable again.
@@ -209,7 +217,7 @@ pub(crate) fn set_aside(d: &mut Draft<'_>, view: &DeploymentView, why: &'static 
         );
         return d.wait(Who::Person, text);
     };
-    if !traffic::to_native(d, false) {
+    if !traffic::to_native(d, Way::Back, false) {
         return;
     }
     let template = view.template.to_string();
@@ -255,14 +263,14 @@ fn suspended(d: &mut Draft<'_>, plan: Option<&spec::Plan>, view: &DeploymentView
         r.suspended_template = None;
         r.stage = Stage::Stepping;
         d.enter(crate::api::status::StepState::BeforeStepUpgrade);
+        overdue::begin(d);
         if view.replicas > 0 {
             d.event("Resumed", format!("{} replicas are back: the release goes on", view.replicas));
         }
         return forward(d, plan, view);
     }
     if view.replicas == 0 {
-        return d
-            .wait(Who::Person, "0 replicas: the release goes on when there are replicas again");
+        return d.wait(Who::Person, EMPTY);
     }
     d.wake_at(wake);
     if others && let Some(write) = deployment::give_back(view, &release.originals, false, false) {
@@ -286,7 +294,7 @@ fn suspended(d: &mut Draft<'_>, plan: Option<&spec::Plan>, view: &DeploymentView
 
 /// No traffic to the new version; its pods stay to be looked at.
 fn isolated(d: &mut Draft<'_>, view: &DeploymentView) {
-    if !traffic::to_stable(d, view) {
+    if !traffic::to_stable(d, view, Way::Back) {
         return;
     }
     rest(d, view);

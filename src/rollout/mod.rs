@@ -3,10 +3,12 @@
 //! Start at `machine.rs`: it asks the questions in the order in which they bind. `idle.rs` notices a
 //! new version, `steps.rs` takes it through the steps, `back.rs`, `finish.rs` and `let_go.rs` are the
 //! three ways out, `traffic.rs` moves traffic for all of them, `windows.rs`
-//! and `hooks.rs` may hold what is about to begin, `status.rs` says it to people.
+//! and `hooks.rs` may hold what is about to begin, `overdue.rs` ends what lasts too long, `status.rs`
+//! says it to people.
 //!
 //! Nothing here knows a client, a clock or chance: equal inputs give equal plans.
 
+mod accepted;
 mod analyses;
 mod back;
 mod bake;
@@ -22,12 +24,15 @@ mod let_go;
 mod lines;
 mod machine;
 mod notes;
+mod overdue;
+mod refusal;
 mod requests;
 mod snapshot;
 mod status;
 mod steps;
 mod traffic;
 mod types;
+mod usable;
 mod windows;
 mod words;
 
@@ -37,6 +42,8 @@ pub use draft::plan;
 pub use hook_call::{HookAnswer, HookCall, HookCalled, HookSeen};
 pub use lines::is_needed;
 pub use machine::PAUSED_BY_HAND;
+pub use refusal::{Refusal, RefusedWrite, tell_refused};
+pub use requests::PAUSED_BY;
 pub use snapshot::{GateView, Proof, Snapshot};
 pub use types::{Action, Disowned, EventNote, Plan, Urgency, WaitingOn};
 pub use words::describe_action;

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Draft;
+use crate::spec;
 use crate::traffic::{RouteNotes, ServicePair, Split, reach};
 
 /// What the release has changed, kept in the status until the release is over.
@@ -33,6 +35,52 @@ pub(super) struct RouteNote {
     pub(super) notes: RouteNotes,
     /// What was written last.
     pub(super) split: Split,
+    /// Since when the route is seen to be as it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) seen: Option<Timestamp>,
+    /// The generation that was written over, until the route is seen to be as it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) over: Option<i64>,
+}
+
+impl RouteNote {
+    pub(super) fn new(routing: &spec::TrafficRouting, notes: RouteNotes, split: Split) -> Self {
+        let (service, rule) = (routing.service.clone(), routing.rule_name.clone());
+        Self { service, rule, notes, split, seen: None, over: None }
+    }
+
+    /// The same split as before: what was seen of it still counts.
+    pub(super) fn go_on(&mut self, before: &Self) {
+        if before.split == self.split {
+            (self.seen, self.over) = (before.seen, before.over);
+        }
+    }
+
+    /// The split that is wanted now.
+    pub(super) fn ask(&mut self, split: Split) {
+        if self.split != split {
+            (self.split, self.seen, self.over) = (split, None, None);
+        }
+    }
+
+    /// The route is as it was written: since when.
+    pub(super) fn is_seen(&mut self, now: Timestamp) -> Timestamp {
+        self.over = None;
+        *self.seen.get_or_insert(now)
+    }
+
+    /// The route has to be written. True when somebody else is why: it was as we wrote it, or it has been
+    /// written since and is something else all the same. A write of ours that did not come through is
+    /// nobody's doing.
+    pub(super) fn is_undone(&mut self, route: &Value) -> bool {
+        let generation = route.pointer("/metadata/generation").and_then(Value::as_i64);
+        let was_seen = self.seen.take().is_some();
+        let changed = self.over.is_some() && self.over != generation;
+        if was_seen || self.over.is_none() {
+            self.over = generation;
+        }
+        was_seen || changed
+    }
 }
 
 pub(super) fn read(d: &Draft<'_>) -> Notes {
@@ -40,11 +88,12 @@ pub(super) fn read(d: &Draft<'_>) -> Notes {
     text.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default()
 }
 
-/// The notes without what a router says as well: how large the canary's share is.
+/// The notes without what a router says as well: how large the canary's share is, and whether it is there.
 pub(crate) fn lasting(text: &str) -> Option<String> {
     let mut notes: Notes = serde_json::from_str(text).ok()?;
     for note in notes.routes.values_mut() {
         note.split.weight = note.split.weight.map(|_| 0);
+        (note.seen, note.over) = (None, None);
     }
     serde_json::to_string(&notes).ok()
 }

@@ -1,12 +1,13 @@
 //! What a person or an alert asked for by a status write: approve, jump, abort, retry, skip, restart,
 //! promote, pause, isolate.
 
-use super::{Draft, back, finish, hooks, steps, windows};
-use crate::api::status::{Request, RequestVerb, Stage, StepState, WindowHold};
+use super::{Draft, back, finish, hooks, overdue, steps, windows};
+use crate::analysis::{Verdict, verdict};
+use crate::api::status::{Request, RequestVerb, Stage, StepState, VerdictStatus, WindowHold};
 use crate::spec;
 
 /// How a hold begins that somebody asked for.
-const PAUSED_BY: &str = "paused by ";
+pub const PAUSED_BY: &str = "paused by ";
 /// How many alerts that have stopped a release are remembered. Of more, the oldest may stop it again.
 const ALERTS: usize = 64;
 
@@ -42,6 +43,10 @@ fn approve(d: &mut Draft<'_>, by: Option<&str>) {
     let who = by.or(d.status.approved_by.as_deref()).unwrap_or("somebody").to_owned();
     let paused = |h: &str| h.starts_with(super::PAUSED_BY_HAND) || h.starts_with(PAUSED_BY);
     let by_person = release.held.as_deref().is_some_and(paused);
+    // Whoever lets it go on gives the step its time once more.
+    if release.hook.is_some() || release.state == StepState::StepPaused {
+        overdue::begin(d);
+    }
     if !by_person && hooks::overrule(d) {
         d.release().held = None;
         return d.event("Approved", format!("{who} goes on without the hook"));
@@ -58,29 +63,43 @@ fn approve(d: &mut Draft<'_>, by: Option<&str>) {
     }
     if by_person {
         // A pause is lifted, the step is not approved by that.
-        let now = crate::api::Time(d.now);
-        let r = d.release();
-        r.held = None;
-        if r.stage == Stage::Finalising {
-            // The last pods have their time once more.
-            r.since = Some(now);
-        }
+        d.release().held = None;
         return d.event("Resumed", format!("{who} lifted the pause"));
     }
-    let doubted = d.status.verdicts.iter().filter(|v| v.phase != "Successful");
-    let doubted: Vec<String> = doubted.map(|v| v.run.clone()).collect();
-    let now = crate::api::Time(d.now);
-    let r = d.release();
-    if r.held.take().is_some() {
+    let step = release.step + 1;
+    let of_step = release.held.as_ref().is_some_and(|h| h.starts_with(&format!("step {step}: ")));
+    if release.held.is_some() {
+        let doubted = doubted(d, of_step);
+        let r = d.release();
+        r.held = None;
         r.overruled = doubted;
     }
     if release.stage == Stage::Finalising {
-        // The last pods have their time once more.
-        r.since = Some(now);
         return d.event("Approved", format!("{who} lets the last pods go on"));
     }
+    let done = match release.state {
+        StepState::StepPaused => true,
+        StepState::StepMetricsAnalysis => of_step,
+        _ => false,
+    };
+    if !done {
+        return d.event("Approved", format!("step {step}: {who} lets it go on"));
+    }
     d.enter(StepState::StepReady);
-    d.event("Approved", format!("step {}: approved by {who}", release.step + 1));
+    d.event("Approved", format!("step {step}: approved by {who}"));
+}
+
+/// The analyses that a person overrules: those that say no or cannot tell, and of the step's own the one that
+/// has told nothing in its time.
+fn doubted(d: &Draft<'_>, of_step: bool) -> Vec<String> {
+    let own = (d.released().step + 1).to_string();
+    let is = |v: &&VerdictStatus| match d.s.runs.get(&v.run).map(verdict) {
+        None => v.phase != "Successful",
+        Some(Verdict::Pass) => false,
+        Some(Verdict::Continue { .. }) => of_step && v.scope == own,
+        Some(Verdict::Fail { .. } | Verdict::Inconclusive { .. }) => true,
+    };
+    d.status.verdicts.iter().filter(is).map(|v| v.run.clone()).collect()
 }
 
 /// Kruise's way to jump: somebody set the sub-status' next step.
@@ -105,8 +124,8 @@ fn jumped(d: &mut Draft<'_>, plan: &spec::Plan) {
         return d.warn("JumpRefused", format!("there is no step {asked}: they go from 1 to {of}"));
     }
     let from = release.step + 1;
+    super::analyses::end_all(d);
     steps::go_to(d, asked - 1);
-    super::analyses::end_step(d);
     let r = d.release();
     // On the way back a pod may be too many until the step is reached, whichever it is by then.
     r.backward |= asked < from;
@@ -176,7 +195,7 @@ fn act(d: &mut Draft<'_>, request: &Request) {
 /// The step once more, from its beginning.
 fn retry(d: &mut Draft<'_>, stage: Stage, by: &str) {
     d.event("Retried", format!("{by} tries the step again"));
-    super::analyses::end_step(d);
+    super::analyses::end_all(d);
     if stage == Stage::Isolated {
         d.status.rejected = None;
     }

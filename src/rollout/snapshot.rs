@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::calibration::CalibrationView;
 use super::hook_call::HookSeen;
+use super::refusal::Refusal;
 use crate::api::{AnalysisRun, AnalysisTemplateSpec, GateEntry, GateSpec, LetGo, Rollout};
 use crate::workload::DeploymentView;
 
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub endpoints: BTreeMap<String, i32>,
     /// The routes it names, by [`crate::spec::RouteRef::key`], as JSON.
     pub routes: BTreeMap<String, Value>,
+    /// The canary Services that other Rollouts' releases give traffic, each with its Rollout.
+    pub splits: BTreeMap<String, String>,
     /// Its AnalysisRuns, by name.
     pub runs: BTreeMap<String, AnalysisRun>,
     /// The templates it names: (cluster scope, name).
@@ -38,6 +41,8 @@ pub struct Snapshot {
     pub calibration: Option<CalibrationView>,
     /// An older Rollout that names the same workload.
     pub rival: Option<String>,
+    /// What the API server refuses, if it refuses something.
+    pub refusal: Option<Refusal>,
 }
 
 /// The namespace's Gate.
@@ -53,15 +58,22 @@ pub enum Proof {
     /// Not tried since the policy, the binding or the gate changed.
     #[default]
     Unknown,
+    /// The dry run was refused, as some webhooks do: nothing is known, and it is asked again.
+    Refused {
+        /// In whose words.
+        reason: String,
+    },
     /// A dry run came back held.
     Held {
         /// When.
         at: jiff::Timestamp,
     },
-    /// A dry run went through: the controller repairs.
+    /// A dry run went through, or there is no policy: the controller repairs.
     NotHeld {
         /// Why, in a sentence.
         reason: String,
+        /// The first and the last of the dry runs that went through, one after the other.
+        tried: Option<(jiff::Timestamp, jiff::Timestamp)>,
     },
 }
 

@@ -1,6 +1,8 @@
 //! The status as people read it: conditions, the step, the counts and the one sentence.
 
-use super::types::{Urgency, Who};
+use jiff::Timestamp;
+
+use super::types::{Urgency, WaitingOn, Who};
 use super::{Draft, notes, requests, steps};
 use crate::api::common::{Condition, Time};
 use crate::api::status::{
@@ -35,29 +37,53 @@ pub(crate) const TRAFFIC: &str = "TrafficBlocked";
 pub(crate) const CONTENDED: &str = "RouteContended";
 /// A template or an argument of an analysis is missing or wrong.
 pub(crate) const ANALYSIS: &str = "AnalysisBlocked";
+/// The API server refuses what the release needs.
+pub(crate) const REFUSED: &str = "Refused";
 
 /// Sets a condition; its transition time changes only with its status. True when status, reason or
 /// message changed.
 pub(crate) fn set(d: &mut Draft<'_>, type_: &str, on: bool, reason: &str, message: &str) -> bool {
+    let at = stamp(d);
+    // What was cleared and is set again in one pass has not changed.
+    let before = d.s.rollout.status.iter().flat_map(|status| &status.conditions);
+    if find(d, type_).is_none() {
+        d.status.conditions.extend(before.filter(|c| c.type_ == type_).cloned());
+    }
+    set_on(&mut d.status, at, type_, on, (reason, message))
+}
+
+/// The spec and the time that a condition speaks of.
+type Stamp = (Option<i64>, Timestamp);
+
+fn stamp(d: &Draft<'_>) -> Stamp {
+    (d.s.rollout.metadata.generation, d.now)
+}
+
+fn set_on(
+    on_status: &mut RolloutStatus,
+    (generation, now): Stamp,
+    type_: &str,
+    on: bool,
+    (reason, message): (&str, &str),
+) -> bool {
     let status = if on { "True" } else { "False" };
-    let generation = d.s.rollout.metadata.generation;
-    let now = Time(d.now);
+    let now = Time(now);
     let fresh = Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
         observed_generation: generation,
-        last_transition_time: now,
+        last_transition_time: now.clone(),
     };
-    match d.status.conditions.iter_mut().find(|c| c.type_ == type_) {
+    match on_status.conditions.iter_mut().find(|c| c.type_ == type_) {
         None => {
-            d.status.conditions.push(fresh);
+            on_status.conditions.push(fresh);
             true
         }
         Some(c) => {
             let same = c.status == status && c.reason == reason && c.message == message;
-            let at = if c.status == status { c.last_transition_time.clone() } else { Time(d.now) };
+            let at = if c.status == status { c.last_transition_time.clone() } else { now };
             *c = Condition { last_transition_time: at, ..fresh };
             !same
         }
@@ -105,22 +131,42 @@ pub(crate) fn describe(d: &mut Draft<'_>) {
             });
         }
     }
-    let phase = d.status.phase.unwrap_or_default();
-    d.status.phase = Some(phase);
-    let text = d.status.waiting_for.clone().unwrap_or_else(|| message_of(phase).to_owned());
-    d.status.message = Some(match (&d.status.release, &d.status.waiting_for) {
+    let at = stamp(d);
+    tell(&mut d.status, at, waiting.as_ref());
+}
+
+/// The one sentence, and what kstatus reads.
+fn tell(status: &mut RolloutStatus, at: Stamp, waiting: Option<&WaitingOn>) {
+    let phase = status.phase.unwrap_or_default();
+    status.phase = Some(phase);
+    status.waiting_for = waiting.map(|w| w.what.clone());
+    let text = status.waiting_for.clone().unwrap_or_else(|| message_of(phase).to_owned());
+    status.message = Some(match (&status.release, &status.waiting_for) {
         (Some(r), Some(w)) => match &r.cause {
             Some(cause) => format!("{cause}; waiting for {w}"),
             None => format!("waiting for {w}"),
         },
         _ => text.clone(),
     });
-    let stuck = waiting.as_ref().is_some_and(|w| matches!(w.who, Who::Person | Who::Cluster));
+    let stuck = waiting.is_some_and(|w| matches!(w.who, Who::Person | Who::Cluster));
     let healthy = phase == Phase::Healthy && waiting.is_none();
-    set(d, READY, healthy, if healthy { "Healthy" } else { reason_of(phase) }, &text);
-    let busy = d.status.release.is_some() && !stuck;
-    set(d, RECONCILING, busy, reason_of(phase), &text);
-    set(d, STALLED, stuck, reason_of(phase), &text);
+    let reason = if healthy { "Healthy" } else { reason_of(phase) };
+    set_on(status, at, READY, healthy, (reason, &text));
+    let busy = status.release.is_some() && !stuck;
+    set_on(status, at, RECONCILING, busy, (reason_of(phase), &text));
+    set_on(status, at, STALLED, stuck, (reason_of(phase), &text));
+}
+
+/// Says that the API server refuses something, and changes nothing else. True when it is new.
+pub(crate) fn refuse(status: &mut RolloutStatus, at: Stamp, (reason, text): (&str, &str)) -> bool {
+    let news = set_on(status, at, REFUSED, true, (reason, text));
+    tell(status, at, Some(&WaitingOn { who: Who::Cluster, what: text.to_owned() }));
+    if status.release.is_some()
+        && let Some(c) = status.canary_status.as_mut()
+    {
+        c.message = Some(text.to_owned());
+    }
+    news
 }
 
 fn message_of(phase: Phase) -> &'static str {

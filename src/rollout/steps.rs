@@ -5,8 +5,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::accepted::Way;
 use super::types::Who;
-use super::{Draft, analyses, back, finish, hooks, machine, status, traffic, windows};
+use super::{Draft, analyses, back, finish, hooks, machine, overdue, status, traffic, windows};
 use crate::api::common::Time;
 use crate::api::status::{Stage, StepState};
 use crate::spec::{self, Pause, StepPlan};
@@ -14,8 +15,8 @@ use crate::units::ReplicasTarget;
 use crate::workload::knob::{Aim, move_to, scale};
 use crate::workload::{DeploymentView, Motion, NEVER_READY_SECONDS, ReplicaSetView, Write};
 
-/// A router may take this long to accept a route before the workload is put to its rest meanwhile: at
-/// rest pods count as available, and leaving it costs two writes.
+/// A router may take this long to accept a route, and a metric to answer, before the workload is put to
+/// its rest meanwhile: at rest pods count as available, and leaving it costs two writes.
 const REST_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// Why the release is set aside when scaling has left no stable pod.
@@ -32,11 +33,12 @@ enum Next {
 
 pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
     if analyses::background(d, plan, view) {
-        return;
+        return unwatched(d, plan, view);
     }
     if let Some(reason) = paused(d, plan) {
         return stand(d, plan, view, reason);
     }
+    d.start_clock();
     // Each pass ends: a step has six states and the steps are counted.
     for _ in 0..=(plan.steps.len() + 1) * 7 {
         if d.released().stage != Stage::Stepping {
@@ -50,13 +52,23 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
                 && (closed.is_some()
                     || hooks::pending(d, plan, &step)
                     || analyses::blind(d, plan).is_some()));
-        if looking && !kept(d, plan, view, &step) {
+        // What fails does not wait for pods or traffic that are being put right.
+        let failed =
+            state == StepState::StepMetricsAnalysis && analyses::fails(d, plan, view, &step);
+        if failed || (looking && !kept(d, plan, view, &step)) {
+            if closed.is_none() {
+                overdue::leaves(d, plan, view, &step, false);
+            }
             return;
         }
         // A step that is done says so at once; what is to begin waits for its time first.
         let asks = state == StepState::StepReady || closed.is_none();
         if asks && hooks::stops(d, plan, view, &step) {
-            return;
+            if closed.is_some() || !overdue::leaves(d, plan, view, &step, true) {
+                return;
+            }
+            hooks::pass_over(d);
+            continue;
         }
         if let Some(closed) = closed {
             return windows::stand(d, view, &closed);
@@ -75,8 +87,33 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
         };
         match next {
             Next::On(state) => d.enter(state),
-            Next::Stop => return,
+            Next::Stop => {
+                let passable = d.released().state != StepState::StepTrafficRouting;
+                if !overdue::leaves(d, plan, view, &step, passable) {
+                    return;
+                }
+                let state = without(d, plan);
+                d.enter(state);
+            }
         }
+    }
+}
+
+/// What watches beside the steps has decided, or cannot begin.
+fn unwatched(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
+    let stands = d.released().stage != Stage::Stepping || paused(d, plan).is_some();
+    if !stands && let Some(step) = current(d, plan) {
+        d.start_clock();
+        overdue::leaves(d, plan, view, &step, false);
+    }
+}
+
+/// The state after one that is left though it is not done.
+fn without(d: &mut Draft<'_>, plan: &spec::Plan) -> StepState {
+    match d.released().state {
+        StepState::StepMetricsAnalysis => StepState::StepPaused,
+        StepState::StepPaused => StepState::StepReady,
+        _ => done(d, plan),
     }
 }
 
@@ -87,6 +124,7 @@ fn stand(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, reason: St
     if lost(d, view, k) {
         return machine::set_aside(d, view, SHARE_LOST);
     }
+    d.stop_clock();
     // Nothing moves, so only what is ready now counts.
     traffic::keep_carried(d, view, 0);
     traffic::keep_served(d, view);
@@ -131,7 +169,11 @@ fn before(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &St
     let between = traffic::moves(step) && middle_of(d, view).any(|rs| rs.replicas > 0);
     if between {
         let all = aim_of(step, view.replicas) >= view.replicas;
-        let off = if all { traffic::to_native(d, false) } else { traffic::to_stable(d, view) };
+        let off = if all {
+            traffic::to_native(d, Way::Forward, false)
+        } else {
+            traffic::to_stable(d, view, Way::Forward)
+        };
         if !off {
             return hold_meanwhile(d, view);
         }
@@ -148,6 +190,10 @@ fn before(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &St
     }
     // Begun again from here, the traffic that a later state gives would be taken back.
     d.consumed |= between;
+    if hooks::asked(d, plan, step) {
+        // What was asked before the step is none of its time.
+        overdue::begin(d);
+    }
     Next::On(StepState::StepUpgrade)
 }
 
@@ -270,7 +316,7 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
         }
         Motion::Act(write) => {
             // The deadline counts while pods are being moved too.
-            if late(d, plan, view) {
+            if !asks_anew(d, view, tolerated) && late(d, plan, view) {
                 return Next::Stop;
             }
             d.write(view, write);
@@ -327,11 +373,28 @@ fn kept(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Step
     traffic::to_step(d, plan, view, step)
 }
 
+/// The pods that were asked for are there and ready: whenever the next ones are asked for, as after a time
+/// without a controller, they have their time from now.
+pub(crate) fn asks_anew(d: &mut Draft<'_>, view: &DeploymentView, tolerated: i32) -> bool {
+    let release = d.released();
+    let min_ready = release.originals.min_ready_seconds.unwrap_or(0);
+    let anew = moving(view, release.backward)
+        .all(|rs| rs.available_after(min_ready, d.now).0 >= rs.replicas - tolerated);
+    if anew {
+        d.release().since = Some(Time(d.now));
+    }
+    anew
+}
+
+/// The ReplicaSets whose pods are waited for: on the way back to a smaller batch those are old ones too.
+fn moving(view: &DeploymentView, back: bool) -> impl Iterator<Item = &ReplicaSetView> {
+    view.active().filter(move |rs| back || rs.template_hash == view.template_hash)
+}
+
 /// True when the batch has missed its deadline. Counted from the newest pod that got ready, so that a
-/// large batch that makes progress is not late; on the way back to a smaller one those are old pods.
+/// large batch that makes progress is not late.
 pub(crate) fn late(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
-    let back = d.released().backward;
-    let moving = view.active().filter(|rs| back || rs.template_hash == view.template_hash);
+    let moving = moving(view, d.released().backward);
     let newest = moving.flat_map(|rs| &rs.pods).filter_map(|p| p.ready_since).max();
     let min_ready = i64::from(d.released().originals.min_ready_seconds.unwrap_or(0));
     let from: Timestamp = newest.map_or(d.since(), |t| t.max(d.since()));
@@ -365,19 +428,23 @@ fn in_place(d: &Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Step
     new.replicas >= k && ready >= k - plan.failure_threshold.of(k)
 }
 
+/// Rest for what is usually over at once.
+fn rest_in_time(d: &mut Draft<'_>, view: &DeploymentView) {
+    let patience = d.since().saturating_add(REST_AFTER).unwrap_or(d.now);
+    if d.now >= patience {
+        machine::rest(d, view);
+    } else {
+        d.wake_at(Some(patience));
+    }
+}
+
 /// Traffic moves.
 fn route(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
     if !in_place(d, plan, view, step) {
         return Next::On(StepState::StepUpgrade);
     }
     if !traffic::to_step(d, plan, view, step) {
-        let since = d.since();
-        let patience = since.saturating_add(REST_AFTER).unwrap_or(d.now);
-        if d.now >= patience {
-            machine::rest(d, view);
-        } else {
-            d.wake_at(Some(patience));
-        }
+        rest_in_time(d, view);
         return Next::Stop;
     }
     let grace = plan.traffic.iter().map(|t| t.grace).max().unwrap_or_default();
@@ -438,24 +505,35 @@ fn pause(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Ste
     }
 }
 
-/// The step is done, unless what watches the release beside it gets no data.
+/// The step is done, unless what watches the release beside it tells nothing.
 fn ready(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> Next {
     let index = d.released().step;
     if !d.released().skip
         && let Some(blind) = analyses::blind(d, plan)
     {
-        machine::rest(d, view);
+        // What was to begin in this very pass begins now.
+        if analyses::background(d, plan, view) {
+            return Next::Stop;
+        }
+        rest_in_time(d, view);
         let skip = "(kubectl sluice skip goes on without it)";
         d.wait(Who::Analysis, format!("step {}: {blind} {skip}", index + 1));
         return Next::Stop;
     }
+    Next::On(done(d, plan))
+}
+
+/// The step is done: the state that comes after it.
+fn done(d: &mut Draft<'_>, plan: &spec::Plan) -> StepState {
+    let next = d.released().step + 1;
     let of = plan.steps.len();
-    d.event("StepCompleted", format!("step {} of {of} is done", index + 1));
-    if usize::try_from(index + 1).unwrap_or(usize::MAX) >= of {
-        return Next::On(StepState::Completed);
+    d.event("StepCompleted", format!("step {next} of {of} is done"));
+    if usize::try_from(next).unwrap_or(usize::MAX) >= of {
+        return StepState::Completed;
     }
-    go_to(d, index + 1);
-    Next::On(StepState::BeforeStepUpgrade)
+    analyses::end_step(d);
+    go_to(d, next);
+    StepState::BeforeStepUpgrade
 }
 
 /// Makes another step the current one, from its beginning.
@@ -474,18 +552,6 @@ pub(crate) fn go_to(d: &mut Draft<'_>, index: i32) {
     r.contended = None;
     r.shared = false;
     status::clear(d, status::CONTENDED);
-}
-
-/// The step's own timeout has passed.
-pub(crate) fn timed_out(d: &mut Draft<'_>, step: &StepPlan) -> bool {
-    let Some(span) = step.timeout else { return false };
-    let from = d.status.release.as_ref().and_then(|r| r.step_since.as_ref()).map_or(d.now, |t| t.0);
-    let Ok(at) = from.saturating_add(span) else { return false };
-    if d.now >= at {
-        return true;
-    }
-    d.wake_at(Some(at));
-    false
 }
 
 /// What a failure does, as the Rollout says.
@@ -512,6 +578,7 @@ pub(crate) fn on_failure(
                 d.warn(reason, text);
                 d.release().held = Some(text.to_owned());
             }
+            d.stop_clock();
             machine::rest(d, view);
             d.wait(Who::Person, format!("{text}: kubectl sluice approve, retry or abort"));
         }

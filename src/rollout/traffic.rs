@@ -7,16 +7,18 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::accepted::{Way, Words, title};
 use super::notes::{Notes, RouteNote, as_it_is, is_given, keep, read};
 use super::types::{Action, Who};
-use super::{Draft, back as way_back, status, steps};
+use super::usable::{check, owner};
+use super::{Draft, back as way_back, let_go, status, steps};
 use crate::api::status::TrafficStatus;
 use crate::spec::{self, StepPlan, Traffic};
 use crate::traffic::{
-    Acceptance, ServicePair, Split, accepted, apply_route, canary_service, check_canary_service,
-    check_route, check_service, pin, pinned_to, reach, restore_route, unpin,
+    ServicePair, Split, apply_route, canary_service, check_canary_service, pin, pinned_to, reach,
+    restore_route, unpin,
 };
 use crate::workload::{DeploymentView, POD_TEMPLATE_HASH};
 
@@ -24,7 +26,7 @@ use crate::workload::{DeploymentView, POD_TEMPLATE_HASH};
 const CONTENDED_MAX: i32 = 3;
 
 /// The split that a step asks for.
-fn split_of(step: &StepPlan) -> Split {
+pub(super) fn split_of(step: &StepPlan) -> Split {
     Split {
         weight: match step.traffic {
             Traffic::None => None,
@@ -65,70 +67,12 @@ pub(crate) fn prepare(
     }
     // A step without traffic has the pods' natural share, as in Kruise.
     if split_of(step).is_stable() {
-        return to_native(d, false);
+        return to_native(d, Way::Forward, false);
     }
     if steps::aim_of(step, view.replicas) >= view.replicas {
         return open_stable(d);
     }
     pin_stable(d, view)
-}
-
-/// Whether every Service and route is there and usable; says which is not.
-fn check(d: &mut Draft<'_>, plan: &spec::Plan) -> bool {
-    match problem(d, plan) {
-        None => {
-            status::clear(d, status::TRAFFIC);
-            true
-        }
-        Some((reason, text)) => {
-            if status::set(d, status::TRAFFIC, true, reason, &text) {
-                d.warn(reason, text.clone());
-            }
-            d.wait(Who::Cluster, text);
-            false
-        }
-    }
-}
-
-fn problem(d: &Draft<'_>, plan: &spec::Plan) -> Option<(&'static str, String)> {
-    let notes = read(d);
-    for routing in &plan.traffic {
-        let Some(service) = d.s.services.get(&routing.service) else {
-            let text = format!("Service {} does not exist: create it", routing.service);
-            return Some(("ServiceMissing", text));
-        };
-        if !notes.pinned.contains(&routing.service)
-            && let Err(e) = check_service(service, POD_TEMPLATE_HASH)
-        {
-            return Some(("ServiceUnusable", e.to_string()));
-        }
-        let pair = ServicePair::of(&routing.service);
-        if let Some(taken) = d.s.services.get(&pair.canary)
-            && let Err(e) = check_canary_service(taken, &owner(d))
-        {
-            return Some(("CanaryServiceTaken", e.to_string()));
-        }
-        for named in &routing.routes {
-            let Some(route) = d.s.routes.get(&named.key()) else {
-                let text = format!("{named} does not exist: create it");
-                return Some(("RouteMissing", text));
-            };
-            if !notes.routes.contains_key(&named.key())
-                && let Err(e) = check_route(route, &pair, routing.rule_name.as_deref())
-            {
-                return Some(("RouteUnusable", e.to_string()));
-            }
-        }
-    }
-    None
-}
-
-fn owner(d: &Draft<'_>) -> Value {
-    json!({
-        "apiVersion": "sluice.dev/v1beta1",
-        "kind": "Rollout",
-        "metadata": {"name": d.s.rollout.metadata.name, "uid": d.s.rollout.metadata.uid},
-    })
 }
 
 /// Pins the stable Services, so that new pods get no traffic by accident. While a version in between
@@ -340,8 +284,7 @@ fn note_routes(d: &Draft<'_>, routing: &spec::TrafficRouting, split: &Split, not
         let Some(route) = d.s.routes.get(&named.key()) else { continue };
         let rule = routing.rule_name.as_deref();
         let Ok((_, saved)) = apply_route(route, &pair, rule, split, None) else { continue };
-        let (service, rule) = (routing.service.clone(), routing.rule_name.clone());
-        let note = RouteNote { service, rule, notes: saved, split: first.clone() };
+        let note = RouteNote::new(routing, saved, first.clone());
         notes.routes.entry(named.key()).or_insert(note);
     }
 }
@@ -351,11 +294,12 @@ fn write_routes(d: &mut Draft<'_>, plan: &spec::Plan, split: &Split) -> bool {
     let mut notes = read(d);
     let mut done = true;
     let mut resets = 0;
+    let mut words = Words::on(Way::Forward);
     for routing in &plan.traffic {
         let pair = ServicePair::of(&routing.service);
         for named in &routing.routes {
             let Some(route) = d.s.routes.get(&named.key()) else { continue };
-            let known = notes.routes.get(&named.key()).cloned();
+            let known = notes.routes.remove(&named.key());
             let rule = routing.rule_name.as_deref();
             let edited = apply_route(route, &pair, rule, split, known.as_ref().map(|k| &k.notes));
             let (edited, saved) = match edited {
@@ -369,19 +313,18 @@ fn write_routes(d: &mut Draft<'_>, plan: &spec::Plan, split: &Split) -> bool {
                     return false;
                 }
             };
-            let note = RouteNote {
-                service: routing.service.clone(),
-                rule: routing.rule_name.clone(),
-                notes: saved,
-                split: split.clone(),
-            };
+            let mut note = RouteNote::new(routing, saved, split.clone());
+            if let Some(known) = known {
+                note.go_on(&known);
+            }
             if edited.get("spec") != route.get("spec") {
-                resets += i32::from(known.is_some_and(|k| k.split == *split));
+                resets += i32::from(note.is_undone(route));
                 d.after.push(Action::PutRoute(Box::new(edited)));
                 d.wait(Who::Router, format!("{named} to be written"));
                 done = false;
             } else {
-                done &= is_accepted(d, route);
+                let since = note.is_seen(d.now);
+                words.hear(d, route, since);
             }
             notes.routes.insert(named.key(), note);
         }
@@ -390,7 +333,7 @@ fn write_routes(d: &mut Draft<'_>, plan: &spec::Plan, split: &Split) -> bool {
     if resets > 0 {
         contended(d, resets);
     }
-    done
+    words.end(d) && done
 }
 
 /// Somebody else writes the routes too: they are written again twice, then the release holds.
@@ -407,35 +350,8 @@ fn contended(d: &mut Draft<'_>, resets: i32) {
     }
 }
 
-/// `HTTPRoute web`, for messages.
-fn title(route: &Value) -> String {
-    let part = |path: &str| route.pointer(path).and_then(Value::as_str);
-    let kind = part("/kind").unwrap_or("HTTPRoute");
-    format!("{kind} {}", part("/metadata/name").unwrap_or_default())
-}
-
-/// The gateways have accepted the route as it is now.
-fn is_accepted(d: &mut Draft<'_>, route: &Value) -> bool {
-    let name = title(route);
-    match accepted(route) {
-        Acceptance::Accepted => true,
-        Acceptance::Pending { why } => {
-            d.wait(Who::Router, format!("{name}: {why}"));
-            false
-        }
-        Acceptance::Refused { parent, reason, message } => {
-            let text = format!("{parent} refuses {name}: {reason}: {message}");
-            if status::set(d, status::TRAFFIC, true, "RouteRefused", &text) {
-                d.warn("RouteRefused", text.clone());
-            }
-            d.wait(Who::Person, text);
-            false
-        }
-    }
-}
-
 /// No traffic to the new version, as far as the stable pods carry it; its pods stay.
-pub(crate) fn to_stable(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
+pub(crate) fn to_stable(d: &mut Draft<'_>, view: &DeploymentView, way: Way) -> bool {
     let release = d.released();
     let ready = view.by_hash(&release.stable).map_or(0, crate::workload::ReplicaSetView::ready);
     let carried = way_back::carried_percent(view, &release, ready);
@@ -445,13 +361,13 @@ pub(crate) fn to_stable(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
     if carried >= 100 && !pin_stable(d, view) {
         return false;
     }
-    back(d, view, carried)
+    back(d, view, carried, way)
 }
 
 /// Takes traffic from the new version as far as the stable pods carry it: `carried` percent of the
 /// whole. What is left goes to a canary Service that serves from every revision, so that its own pods
 /// may go at any moment.
-pub(crate) fn back(d: &mut Draft<'_>, view: &DeploymentView, carried: i32) -> bool {
+pub(crate) fn back(d: &mut Draft<'_>, view: &DeploymentView, carried: i32, way: Way) -> bool {
     let mut notes = read(d);
     let reached = notes.routes.iter().any(|(name, note)| {
         let pair = ServicePair::of(&note.service);
@@ -464,6 +380,7 @@ pub(crate) fn back(d: &mut Draft<'_>, view: &DeploymentView, carried: i32) -> bo
     if reached && carried < 100 {
         done = widen(d, &notes);
     }
+    let mut words = Words::on(way);
     let most = u8::try_from((100 - carried).clamp(0, 100)).unwrap_or(0);
     for (name, note) in &mut notes.routes {
         let Some(route) = d.s.routes.get(name) else { continue };
@@ -471,15 +388,20 @@ pub(crate) fn back(d: &mut Draft<'_>, view: &DeploymentView, carried: i32) -> bo
         let split = less(&as_it_is(route, &pair, &note.split), most);
         let wanted = apply_route(route, &pair, note.rule.as_deref(), &split, Some(&note.notes))
             .map_or_else(|_| restore_route(route, &pair, Some(&note.notes)), |(edited, _)| edited);
-        note.split = split;
+        note.ask(split);
         if wanted.get("spec") != route.get("spec") {
             d.after.push(Action::PutRoute(Box::new(wanted)));
             d.wait(Who::Router, format!("{} to be written", title(route)));
             done = false;
         } else {
-            done &= is_accepted(d, route);
+            let since = note.is_seen(d.now);
+            words.hear(d, route, since);
         }
     }
+    if words.is_overdue() {
+        done &= widen(d, &notes);
+    }
+    done &= words.end(d);
     let shown = notes.routes.values().next().map(|n| text_of(&n.split));
     if let (Some(t), Some(shown)) = (d.status.traffic.as_mut(), shown) {
         t.desired = Some(shown.clone());
@@ -515,25 +437,31 @@ fn widen(d: &mut Draft<'_>, notes: &Notes) -> bool {
 
 /// Services serve from every revision and the routes are as the user wrote them. With `cleanup` the
 /// canary Services go too.
-pub(crate) fn to_native(d: &mut Draft<'_>, cleanup: bool) -> bool {
+pub(crate) fn to_native(d: &mut Draft<'_>, way: Way, cleanup: bool) -> bool {
     let mut notes = read(d);
-    if !open_stable(d) {
+    // A version that is left must not get back what the routes no longer give it: its pin goes last.
+    let pinned = way == Way::Back && is_carried(d);
+    if !pinned && !open_stable(d) {
         return false;
     }
     let mut done = true;
+    let mut words = Words::on(way);
     for (name, note) in &mut notes.routes {
         let Some(route) = d.s.routes.get(name) else { continue };
         let pair = ServicePair::of(&note.service);
         let restored = restore_route(route, &pair, Some(&note.notes));
-        note.split = Split::stable();
+        note.ask(Split::stable());
         if restored.get("spec") != route.get("spec") {
             d.after.push(Action::PutRoute(Box::new(restored)));
             d.wait(Who::Router, format!("{} to be restored", title(route)));
             done = false;
         } else {
-            done &= is_accepted(d, route);
+            let since = note.is_seen(d.now);
+            words.hear(d, route, since);
         }
     }
+    done &= words.end(d);
+    done = done && open_stable(d);
     if done {
         d.status.traffic = None;
     }
@@ -551,4 +479,15 @@ pub(crate) fn to_native(d: &mut Draft<'_>, cleanup: bool) -> bool {
     }
     keep(d, &notes);
     done
+}
+
+/// The stable pods carry everything.
+fn is_carried(d: &Draft<'_>) -> bool {
+    let release = d.released();
+    let view = d.s.workload.as_ref().filter(|view| !let_go::other(d, view));
+    view.is_some_and(|view| {
+        let stable = view.by_hash(&release.stable);
+        let ready = stable.map_or(0, crate::workload::ReplicaSetView::ready);
+        way_back::carried_percent(view, &release, ready) >= 100
+    })
 }

@@ -100,8 +100,10 @@ pub enum Action {
     EndRun {
         /// Name.
         name: String,
-        /// Uid, as a precondition.
+        /// Its uid.
         uid: String,
+        /// Its resourceVersion.
+        resource_version: String,
     },
     /// Asks the API server by a dry run whether the gate holds.
     Prove {

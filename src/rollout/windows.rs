@@ -6,8 +6,7 @@
 //! the beginning of a step is ever held here.
 
 use super::types::Who;
-use super::{Draft, machine};
-use crate::api::common::Time;
+use super::{Draft, machine, overdue};
 use crate::api::status::{StepState, WindowHold};
 use crate::spec::{self, Closed, StepPlan, Traffic};
 use crate::units::Percent;
@@ -34,7 +33,7 @@ pub(crate) fn holds(d: &mut Draft<'_>, plan: &spec::Plan, step: &StepPlan) -> Op
     }
     let closed = plan.calendar.closed(d.now);
     if closed.is_none() && release.window.is_some() {
-        on(d);
+        overdue::begin(d);
         d.release().window = None;
         d.event("WindowOpened", "the release goes on");
     }
@@ -71,15 +70,6 @@ pub(crate) fn stand(d: &mut Draft<'_>, view: &DeploymentView, closed: &Closed) {
 
 /// A person lets the next step begin at once.
 pub(crate) fn overrule(d: &mut Draft<'_>) {
-    on(d);
+    overdue::begin(d);
     d.release().window = Some(WindowHold::Overruled);
-}
-
-/// The first step begins now, not when it began to wait.
-fn on(d: &mut Draft<'_>) {
-    let now = Time(d.now);
-    let r = d.release();
-    if r.state == StepState::BeforeStepUpgrade {
-        r.step_since = Some(now);
-    }
 }

@@ -19,6 +19,20 @@ fn a_new_template_starts_a_release_entry_before_status_before_the_first_move() {
 }
 
 #[test]
+fn a_new_release_begins_at_the_first_step_whatever_the_last_one_came_to() {
+    let mut s = held();
+    let left = json!({"nextStepIndex": 3, "currentStepState": "StepReady"});
+    status(&mut s).canary_status = Some(serde_json::from_value(left).unwrap());
+    let made = plan_of(&s);
+    let release = made.status.release.as_ref().unwrap();
+    assert_eq!((release.step, release.attempt), (0, 1), "{made:#?}");
+    for wish in ["Jumped", "Approved", "NothingToApprove"] {
+        assert!(!events(&made).contains(&wish), "nobody asked: {made:#?}");
+    }
+    assert_eq!(made.status.canary_status.and_then(|c| c.next_step_index), Some(2));
+}
+
+#[test]
 fn nothing_new_is_healthy_and_gated_and_moves_nothing() {
     let made = plan_of(&snapshot(Some(workload("v1", vec![set("v1", 10, 10)]))));
     assert_eq!(made.status.phase, Some(Phase::Healthy));
@@ -76,6 +90,40 @@ fn what_cannot_be_released_says_why() {
 }
 
 #[test]
+fn a_workload_that_is_named_no_more_is_let_go_and_the_new_one_is_gated() {
+    let mut s = snapshot(Some(workload("v1", vec![set("v1", 10, 10)])));
+    let before = plan_of(&s);
+    follow(&mut s, before);
+    status(&mut s).rejected = Some(Rejected {
+        template_hash: template_hash(&template("v2")),
+        reason: "errors".into(),
+        at: None,
+    });
+    s.rollout.spec.workload_ref.name = "api".into();
+    s.rollout.metadata.generation = Some(4);
+    let mut api = held().workload.unwrap();
+    api.name = "api".into();
+    s.workload = Some(api.clone());
+    let made = plan_of(&s);
+    let entry = |of: &str, is: bool| {
+        let of = of.to_owned();
+        move |a: &Action| match a {
+            Action::Gate { workload, entry } => *workload == of && entry.is_some() == is,
+            _ => false,
+        }
+    };
+    let gated = place(&made, entry("api", true));
+    let told = place(&made, |a| *a == Action::Status);
+    assert!(gated < told && told < place(&made, entry("web", false)), "{made:#?}");
+    assert!(events(&made).contains(&"ReleaseStarted"), "what failed was another workload's");
+    assert!(!made.status.conditions.iter().any(|c| c.type_ == "Released"), "{made:#?}");
+
+    s.rollout.spec.disabled = true;
+    let made = plan_of(&s);
+    place(&made, entry("web", false));
+}
+
+#[test]
 fn a_next_version_that_has_too_many_pods_already_goes_back_to_its_step() {
     let mut s = released(Stage::Stepping, StepState::StepPaused, 2, 4);
     let view = view_of(&mut s);
@@ -85,4 +133,17 @@ fn a_next_version_that_has_too_many_pods_already_goes_back_to_its_step() {
     let made = plan_of(&s);
     assert!(events(&made).contains(&"NextVersion"), "{made:#?}");
     assert!(made.status.release.unwrap().backward);
+}
+
+#[test]
+fn a_release_that_nothing_has_judged_yet_has_no_verdict() {
+    let mut first = held();
+    status(&mut first).verdict = Some("Pass".into());
+    assert_eq!(plan_of(&first).status.verdict, None, "that was the release before");
+    let mut s = released(Stage::Stepping, StepState::StepPaused, 2, 8);
+    status(&mut s).verdict = Some("Pass".into());
+    let view = s.workload.as_mut().unwrap();
+    view.template = template("v3");
+    view.template_hash = template_hash(&template("v3"));
+    assert_eq!(plan_of(&s).status.verdict, None, "that was the version before");
 }

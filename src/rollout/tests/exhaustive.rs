@@ -67,14 +67,14 @@ enum Traffic {
 type Scripted = (i32, bool, Leaves);
 
 /// The user's Service.
-fn service() -> Value {
+pub(super) fn service() -> Value {
     json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "web", "namespace": "default", "uid": "s", "resourceVersion": "1"},
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}})
 }
 
 /// The user's route, accepted.
-fn route() -> Value {
+pub(super) fn route() -> Value {
     let mut route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "web", "namespace": "default", "uid": "h", "resourceVersion": "1",
             "generation": 1},
@@ -85,7 +85,7 @@ fn route() -> Value {
 }
 
 /// The router's word on the route as it is now. True when that is news.
-fn accept(route: &mut Value) -> bool {
+pub(super) fn accept(route: &mut Value) -> bool {
     let condition = |kind: &str| {
         json!({"type": kind, "status": "True", "reason": kind, "message": "",
             "observedGeneration": route["metadata"]["generation"],
@@ -136,6 +136,10 @@ impl World {
         }
         s.rollout = rollout(&json!({"strategy": {"canary": canary}}));
         watch::templates(&mut s);
+        // A step waits for it.
+        for template in s.templates.values_mut() {
+            template.metrics[0].count = Some(IntOrString::Int(3));
+        }
         let native = Native::held(n, &fields);
         let outcomes = script.iter().map(|(_, _, outcome)| *outcome).collect();
         Self { s, native, outcomes, dies_after: None, actions: 0, surge, unavailable }

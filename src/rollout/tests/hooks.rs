@@ -206,6 +206,19 @@ fn processing_is_asked_again_with_the_same_identity_until_its_deadline() {
 }
 
 #[test]
+fn a_hook_that_wants_to_be_asked_after_its_deadline_is_over_at_its_deadline() {
+    let later = HookAnswer::Processing {
+        message: "full".into(),
+        again: Some(SignedDuration::from_mins(60)),
+    };
+    let (mut s, made) = asked(json!({"deadline": "25s"}), later);
+    assert_eq!(made.wake, Some(NOW + SignedDuration::from_secs(25)));
+    carry_out(&mut s, made);
+    assert_eq!(entry(&after(&s, 24)).state, HookState::Processing);
+    assert_eq!(entry(&after(&s, 25)).state, HookState::Error);
+}
+
+#[test]
 fn an_error_is_what_on_failure_says() {
     let (_, made) = asked(json!({}), error());
     let release = made.status.release.as_ref().unwrap();

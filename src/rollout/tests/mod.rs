@@ -4,11 +4,15 @@ mod any;
 mod begin;
 mod between;
 mod exhaustive;
+mod gate;
 mod hooks;
 mod isolate;
 mod lines;
 mod moves;
+mod overdue;
+mod refusal;
 mod requests;
+mod routes;
 mod watch;
 mod ways_out;
 mod windows;
@@ -119,11 +123,13 @@ fn snapshot(workload: Option<DeploymentView>) -> Snapshot {
         services: BTreeMap::new(),
         endpoints: BTreeMap::new(),
         routes: BTreeMap::new(),
+        splits: BTreeMap::new(),
         runs: BTreeMap::new(),
         templates: BTreeMap::new(),
         hooks: BTreeMap::new(),
         calibration: None,
         rival: None,
+        refusal: None,
     }
 }
 

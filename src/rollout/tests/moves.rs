@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::status::CanaryStatus;
+use crate::workload::NEVER_READY_SECONDS;
 
 #[test]
 fn a_lost_share_is_brought_back_by_the_stable_template() {
@@ -164,4 +165,72 @@ fn a_step_that_is_jumped_to_on_the_way_back_gets_no_more_pods_than_it_wants() {
     status(&mut s).canary_status = Some(asked);
     let made = plan_of(&s);
     assert!(waiting(&made).contains("move to 5 new"), "{made:#?}");
+}
+
+fn seconds(n: i64) -> Timestamp {
+    NOW + jiff::SignedDuration::from_secs(n)
+}
+
+/// Two of ten pods were added under the knob an hour ago; `ready` of them are ready.
+fn added_long_ago(stage: Stage, ready: i32) -> Snapshot {
+    let mut s = released(stage, StepState::StepUpgrade, 2, 10);
+    let view = view_of(&mut s);
+    view.replica_sets = vec![set("v1", 10, 10), set("v2", 2, ready)];
+    view.fields.paused = false;
+    view.fields.min_ready_seconds = Some(NEVER_READY_SECONDS);
+    view.fields.max_unavailable = Some(IntOrString::Int(0));
+    release(&mut s).since = Some(crate::api::Time(seconds(-3600)));
+    s
+}
+
+#[test]
+fn pods_that_are_asked_for_late_have_their_time_from_then() {
+    for stage in [Stage::Stepping, Stage::Finalising] {
+        let made = plan_of(&added_long_ago(stage, 2));
+        let release = made.status.release.as_ref().unwrap();
+        assert_eq!(release.stage, stage, "both are ready: {made:#?}");
+        assert_eq!(release.since, Some(crate::api::Time(NOW)));
+        assert!(matches!(written(&made), Some(Write::Deployment(_))), "{made:#?}");
+        let made = plan_of(&added_long_ago(stage, 1));
+        assert!(events(&made).contains(&"RollingBack"), "one never got ready: {made:#?}");
+    }
+}
+
+#[test]
+fn time_in_which_nothing_may_move_is_no_time_in_which_pods_are_late() {
+    let pause = |s: &mut Snapshot, on| s.rollout.spec.strategy.paused = on;
+    let hold = |s: &mut Snapshot, on: bool| {
+        if on {
+            release(s).held = Some("background: no data".into());
+        } else {
+            ask(s, RequestVerb::Approve);
+        }
+    };
+    let spoil = |s: &mut Snapshot, on: bool| {
+        let replicas = if on { "0%" } else { "20%" };
+        let steps = json!([{"replicas": replicas}, {"replicas": "100%"}]);
+        s.rollout.spec.strategy.canary = serde_json::from_value(json!({"steps": steps})).unwrap();
+    };
+    type Stop<'a> = &'a dyn Fn(&mut Snapshot, bool);
+    for stage in [Stage::Stepping, Stage::Finalising] {
+        for stop in [&pause as Stop<'_>, &hold, &spoil] {
+            let mut s = added_long_ago(stage, 0);
+            release(&mut s).since = Some(crate::api::Time(NOW));
+            stop(&mut s, true);
+            let made = plan(&s, seconds(60));
+            follow(&mut s, made);
+            let made = plan(&s, seconds(5_000));
+            assert!(!events(&made).contains(&"RollingBack"), "{made:#?}");
+            assert!(made.urgency != Urgency::Now, "it only stands: {made:#?}");
+            follow(&mut s, made);
+            stop(&mut s, false);
+            let made = plan(&s, seconds(5_001));
+            assert!(!events(&made).contains(&"RollingBack"), "{made:#?}");
+            follow(&mut s, made);
+            let made = plan(&s, seconds(5_600));
+            assert!(!events(&made).contains(&"RollingBack"), "{made:#?}");
+            let made = plan(&s, seconds(5_601));
+            assert!(events(&made).contains(&"RollingBack"), "they have had it: {made:#?}");
+        }
+    }
 }

@@ -72,3 +72,84 @@ fn the_deadline_counts_to_the_last_pod_and_a_person_may_give_it_more_time() {
     assert_eq!((after.stage, after.held.as_ref()), (Stage::Finalising, None));
     assert!(matches!(written(&made), Some(Write::Deployment(_))), "{made:#?}");
 }
+
+#[test]
+fn who_approves_a_doubt_from_beside_the_step_goes_on_in_the_step() {
+    let states = [StepState::StepUpgrade, StepState::StepMetricsAnalysis];
+    for (state, pods) in states.into_iter().zip([2, 5]) {
+        let mut s = released(Stage::Stepping, state, pods, 10 - pods);
+        super::watch::templates(&mut s);
+        let stanza = json!({"templates": [{"templateName": "t"}]});
+        let second = json!({"replicas": 5, "timeout": "1h", "analysis": stanza});
+        let steps = json!([{"replicas": 2}, second, {"replicas": "100%"}]);
+        s.rollout.spec = rollout(&json!({"strategy": {"canary": {"steps": steps}}})).spec;
+        let r = release(&mut s);
+        r.step = 1;
+        r.held = Some("background: no data".into());
+        if state == StepState::StepMetricsAnalysis {
+            // Its own analysis has begun.
+            release(&mut s).held = None;
+            let made = plan_of(&s);
+            assert!(events(&made).contains(&"AnalysisStarted"), "{made:#?}");
+            for action in &made.actions {
+                let Action::StartRun(run) = action else { continue };
+                s.runs.insert(run.metadata.name.clone().unwrap(), (**run).clone());
+            }
+            follow(&mut s, made);
+            let made = plan_of(&s);
+            follow(&mut s, made);
+            release(&mut s).held = Some("background: no data".into());
+        }
+        ask(&mut s, RequestVerb::Approve);
+        let made = plan_of(&s);
+        let after = made.status.release.as_ref().unwrap();
+        assert_eq!((after.step, after.state, after.held.as_ref()), (1, state, None), "{made:#?}");
+        assert!(events(&made).contains(&"Approved"), "{made:#?}");
+        assert!(!events(&made).contains(&"StepCompleted"), "{made:#?}");
+    }
+}
+
+/// The stable version is back, and the template that failed is applied still.
+fn rejected() -> Snapshot {
+    let mut s = held();
+    let rejected = Rejected {
+        template_hash: template_hash(&template("v2")),
+        reason: "too many errors".into(),
+        at: None,
+    };
+    let last = json!({"id": "r1", "decision": "RolledBack"});
+    let last = serde_json::from_value(last).unwrap();
+    let status = status(&mut s);
+    (status.schema, status.phase) = (Some(STATUS_SCHEMA), Some(Phase::Failed));
+    (status.rejected, status.last_release) = (Some(rejected), Some(last));
+    s
+}
+
+#[test]
+fn only_a_retry_lets_a_rejected_template_in_again() {
+    let verbs = [
+        RequestVerb::Approve,
+        RequestVerb::PromoteFull,
+        RequestVerb::Abort,
+        RequestVerb::Skip,
+        RequestVerb::Restart,
+        RequestVerb::Pause,
+        RequestVerb::Isolate,
+        RequestVerb::Retry,
+    ];
+    for verb in verbs {
+        for release in [None, Some("r1"), Some("r0")] {
+            let mut s = rejected();
+            ask(&mut s, verb);
+            let request = status(&mut s).request.as_mut().unwrap();
+            request.release = release.map(str::to_owned);
+            let made = plan_of(&s);
+            let goes_on = verb == RequestVerb::Retry && release != Some("r0");
+            assert_eq!(made.status.release.is_some(), goes_on, "{verb:?} of {release:?}");
+            assert_eq!(made.status.rejected.is_none(), goes_on, "{verb:?} of {release:?}");
+            assert_eq!(made.status.request, None, "{verb:?} is taken away");
+            assert!(made.actions.contains(&Action::Status), "{verb:?}");
+            assert_eq!(events(&made).contains(&"RequestDropped"), !goes_on, "{verb:?}");
+        }
+    }
+}

@@ -103,33 +103,157 @@ fn several_background_analyses_run_at_once_each_from_its_first_step() {
     assert_eq!(made.status.rejected.unwrap().reason, "background slow: errors: 0.5 > 0.01");
 }
 
+/// A release whose step is done, and its background analysis of one metric with this result.
+fn watched(steps: &Value, metric: &Value, result: &Value, missing: Option<&str>) -> Snapshot {
+    let mut s = released(Stage::Stepping, StepState::StepReady, 2, 8);
+    canary(&mut s, json!({"analysis": ask_t(json!({})), "steps": steps}));
+    let made = at(&s, 0);
+    let status = json!({"phase": "Running", "startedAt": "2026-01-01T00:00:00Z",
+        "missing": missing, "metricResults": [result]});
+    kept(&mut s, &made, &status);
+    let spec = &mut s.runs.get_mut("web-r1-bg-1").unwrap().spec;
+    let mut own = serde_json::to_value(&spec.metrics[0]).unwrap();
+    for (key, value) in metric.as_object().unwrap() {
+        own[key] = value.clone();
+    }
+    spec.metrics[0] = serde_json::from_value(own).unwrap();
+    s
+}
+
+fn ends(plan: &Plan) -> bool {
+    events(plan).contains(&"StepCompleted")
+}
+
 #[test]
 fn no_step_ends_while_a_background_analysis_gets_no_data_unless_a_person_skips() {
     let missing = "waiting for data: errors: provider unreachable";
+    let steps = json!([{"replicas": "20%"}, {"replicas": "100%"}]);
     let looks = |consecutive: i32, advisory: bool| {
-        let mut s = released(Stage::Stepping, StepState::StepReady, 2, 8);
-        canary(&mut s, json!({"analysis": ask_t(json!({}))}));
-        let made = at(&s, 0);
-        let results = json!([{"name": "errors", "phase": "Running",
-            "consecutiveError": consecutive}]);
-        let status = json!({"phase": "Running", "missing": missing, "metricResults": results});
-        kept(&mut s, &made, &status);
-        release(&mut s).state = StepState::StepReady;
-        s.runs.get_mut("web-r1-bg-1").unwrap().spec.metrics[0].advisory = advisory;
-        s
+        let measured = json!([{"phase": "Error", "finishedAt": "2026-01-01T00:00:00Z"}]);
+        let result = json!({"name": "errors", "phase": "Running",
+            "consecutiveError": consecutive, "measurements": measured});
+        watched(&steps, &json!({"advisory": advisory}), &result, Some(missing))
     };
     let mut s = looks(2, false);
     let made = at(&s, 1);
     let words =
         format!("step 1: the background analysis web-r1-bg-1: {missing} (kubectl sluice skip");
     assert!(waiting(&made).starts_with(&words), "{made:#?}");
-    assert!(!events(&made).contains(&"StepCompleted"));
+    assert!(!ends(&made));
     ask(&mut s, RequestVerb::Skip);
-    assert!(events(&at(&s, 2)).contains(&"StepCompleted"));
+    assert!(ends(&at(&s, 2)));
     // A comparison that lacks proof, and a metric that nobody waits for, hold nothing.
     for (consecutive, advisory) in [(0, false), (2, true)] {
         let made = at(&looks(consecutive, advisory), 1);
-        assert!(events(&made).contains(&"StepCompleted"), "{advisory}: {made:#?}");
+        assert!(ends(&made), "{advisory}: {made:#?}");
+    }
+}
+
+#[test]
+fn no_step_ends_before_the_background_has_answered_what_was_due() {
+    let two = json!([{"replicas": "20%"}, {"replicas": "100%"}]);
+    let one = json!([{"replicas": "20%", "pause": {"duration": 1}}]);
+    let measured = |at: &str| json!([{"phase": "Successful", "finishedAt": at}]);
+    let now = "2026-01-01T00:00:00Z";
+    let ago = "2025-12-31T23:59:29Z";
+    let nothing = json!({});
+    let delayed = json!({"initialDelay": "1m"});
+    let once = json!({"count": 1});
+    // The steps, the metric, what was measured, and whether the step ends a second later.
+    let rows = [
+        (&two, &nothing, json!([]), false),
+        (&two, &nothing, measured(now), true),
+        // Due after 30 s, and not answered.
+        (&two, &nothing, measured(ago), false),
+        (&two, &once, measured(ago), true),
+        (&two, &delayed, json!([]), true),
+        // No step comes after in which it would be measured.
+        (&one, &delayed, json!([]), false),
+        (&one, &delayed, measured(now), true),
+        // A Job that runs is watched by its own limits.
+        (&two, &nothing, json!([{"phase": "Running", "startedAt": ago}]), true),
+        (&two, &json!({"advisory": true}), json!([]), true),
+    ];
+    for (steps, metric, measurements, so) in rows {
+        let result = json!({"name": "errors", "phase": "Running", "count": 1,
+            "measurements": measurements});
+        let made = at(&watched(steps, metric, &result, None), 1);
+        assert_eq!(ends(&made), so, "{metric} {measurements}: {made:#?}");
+        assert!(so || waiting(&made).contains("the background analysis web-r1-bg-1: errors: no "));
+    }
+}
+
+#[test]
+fn a_background_analysis_that_begins_with_the_step_is_waited_for_before_the_step_ends() {
+    let mut s = released(Stage::Stepping, StepState::StepTrafficRouting, 2, 8);
+    let steps = json!([{"replicas": "20%", "pause": {"duration": 0}}, {"replicas": "100%"}]);
+    canary(&mut s, json!({"analysis": ask_t(json!({})), "steps": steps}));
+    let made = at(&s, 0);
+    assert_eq!(names(&made), ["web-r1-bg-1"]);
+    assert!(!ends(&made), "{made:#?}");
+    assert_eq!(waiting(&made), "the analysis web-r1-bg-1 to start");
+    // The controller of runs has not seen it yet.
+    kept(&mut s, &made, &json!({}));
+    let made = at(&s, 0);
+    assert!(!ends(&made) && started(&made).is_empty(), "{made:#?}");
+    assert!(waiting(&made).contains("web-r1-bg-1: it has not begun"), "{made:#?}");
+}
+
+#[test]
+fn a_steps_analysis_that_would_never_end_is_refused_with_the_metric_and_the_remedy() {
+    let with = |step: Value, stanza: Value| {
+        let mut s = released(Stage::Stepping, StepState::StepMetricsAnalysis, 2, 8);
+        let mut first = json!({"replicas": "20%", "analysis": ask_t(stanza)});
+        for (name, value) in step.as_object().unwrap() {
+            first[name] = value.clone();
+        }
+        canary(&mut s, json!({"steps": [first, {"replicas": "100%"}]}));
+        at(&s, 0)
+    };
+    let made = with(json!({}), json!({}));
+    assert_eq!(started(&made).len(), 0);
+    let words = "the step would never end: its metric \"errors\" has no count";
+    assert!(waiting(&made).starts_with(words), "{}", waiting(&made));
+    assert!(events(&made).contains(&"AnalysisUnusable"));
+    for (step, stanza) in
+        [(json!({"timeout": "1h"}), json!({})), (json!({}), json!({"timeout": "1h"}))]
+    {
+        assert_eq!(started(&with(step.clone(), stanza)).len(), 1, "{step}");
+    }
+}
+
+/// Templates whose metrics are these, each of 30 s; `None`: without a count.
+fn asked(s: &mut Snapshot, metrics: &[(&str, Option<i32>)], more: Value) {
+    let metric = |(name, count): &(&str, Option<i32>)| {
+        json!({"name": name, "interval": "30s", "count": count, "successCondition": "result[0] < 1",
+            "provider": {"prometheus": {"query": "sum(x)"}}})
+    };
+    let mut spec = json!({"metrics": metrics.iter().map(metric).collect::<Vec<_>>()});
+    for (name, value) in more.as_object().unwrap() {
+        spec[name] = value.clone();
+    }
+    s.templates.insert((false, "t".into()), serde_json::from_value(spec).unwrap());
+}
+
+#[test]
+fn a_step_waits_for_no_endless_metric_and_a_rule_or_a_dry_run_changes_nothing_of_that() {
+    let dry = json!({"dryRun": [{"metricName": "trial"}]});
+    let rule = json!({"decide": {"atLeast": 1}});
+    let (errors, trial) = (("errors", Some(5)), ("trial", None));
+    for (metrics, more, starts) in [
+        (&[errors, trial][..], &json!({}), false),
+        (&[errors, trial], &rule, false),
+        (&[errors, trial], &dry, true),
+        (&[trial], &dry, false),
+    ] {
+        let mut s = released(Stage::Stepping, StepState::StepMetricsAnalysis, 2, 8);
+        let first = json!({"replicas": "20%", "analysis": ask_t(json!({}))});
+        canary(&mut s, json!({"steps": [first, {"replicas": "100%"}]}));
+        asked(&mut s, metrics, more.clone());
+        let made = at(&s, 0);
+        assert_eq!(started(&made).len() == 1, starts, "{metrics:?} {more}");
+        let refused = waiting(&made).starts_with("the step would never end: its metric \"trial\"");
+        assert_eq!(refused, !starts, "{metrics:?} {more}: {}", waiting(&made));
     }
 }
 
@@ -173,6 +297,36 @@ fn a_run_carries_what_its_stanza_says() {
     assert_eq!(run.metadata.annotations.as_ref().unwrap()["why"], "x");
     assert_eq!((run.spec.dry_run.len(), run.spec.measurement_retention[0].limit), (1, 3));
     assert!(run.spec.ttl_strategy.is_some());
+}
+
+#[test]
+fn the_analyses_of_a_step_that_is_left_are_ended() {
+    for verb in [RequestVerb::Skip, RequestVerb::Retry, RequestVerb::Restart] {
+        let mut s = released(Stage::Stepping, StepState::StepMetricsAnalysis, 2, 8);
+        let step = json!({"replicas": "20%", "timeout": "1h", "analysis": ask_t(json!({}))});
+        let steps = json!([step, {"replicas": "50%", "pause": {}}, {"replicas": "100%"}]);
+        canary(&mut s, json!({"analysis": ask_t(json!({})), "steps": steps}));
+        for name in ["web-r1-bg-1", "web-r1-s1-1"] {
+            let made = at(&s, 0);
+            assert_eq!(names(&made), [name]);
+            kept(&mut s, &made, &running());
+        }
+        s.runs.get_mut("web-r1-bg-1").unwrap().status = serde_json::from_value(passed(0)).ok();
+        ask(&mut s, verb);
+        let made = at(&s, 1);
+        let ended = made.actions.iter().filter_map(|action| match action {
+            Action::EndRun { name, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        assert_eq!(ended.collect::<Vec<_>>(), ["web-r1-s1-1"], "{verb:?}");
+    }
+    let mut s = waiting_at_step_1();
+    canary(&mut s, json!({"analysis": ask_t(json!({}))}));
+    let made = at(&s, 0);
+    kept(&mut s, &made, &running());
+    ask(&mut s, RequestVerb::Retry);
+    let ends = |a: &Action| matches!(a, Action::EndRun { name, .. } if name == "web-r1-bg-1");
+    assert!(at(&s, 1).actions.iter().any(ends), "the next attempt has a watch of its own");
 }
 
 /// Every pod is new and the fields are the user's; only the last words are missing.
@@ -239,6 +393,28 @@ fn an_endless_analysis_is_ended_with_the_watch_and_then_decides() {
     let run = s.runs.get_mut("web-r1-bake-1").unwrap();
     run.status = Some(serde_json::from_value(passed(601)).unwrap());
     assert!(events(&at(&s, 602)).contains(&"Promoted"));
+}
+
+#[test]
+fn with_the_watch_ends_what_goes_on_for_ever_and_what_has_a_count_is_waited_for() {
+    let dry = json!({"dryRun": [{"metricName": "trial"}]});
+    let done = json!([{"name": "errors", "phase": "Successful"}]);
+    let (errors, trial) = (("errors", Some(50)), ("trial", None));
+    for (metrics, more, results, ends) in [
+        (&[errors, trial][..], &json!({}), json!([]), false),
+        (&[errors, trial], &json!({}), done, true),
+        (&[trial], &dry, json!([]), true),
+    ] {
+        let mut s = finalised(json!({"duration": "10m", "analysis": ask_t(json!({}))}));
+        asked(&mut s, metrics, more.clone());
+        let made = at(&s, 0);
+        let mut run = running();
+        run["metricResults"] = results;
+        kept(&mut s, &made, &run);
+        let made = at(&s, 600);
+        let ended = made.actions.iter().any(|a| matches!(a, Action::EndRun { .. }));
+        assert_eq!(ended, ends, "{metrics:?} {more}: {made:#?}");
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn a_freeze_holds_inside_a_window_too() {
 #[test]
 fn a_new_version_that_runs_already_is_paused_while_it_waits() {
     let mut s = outside(snapshot(Some(workload("v2", vec![set("v1", 8, 8), set("v2", 2, 0)]))));
-    s.proof = Proof::NotHeld { reason: "no policy".into() };
+    s.proof = Proof::NotHeld { reason: "no policy".into(), tried: None };
     status(&mut s).canary_status = Some(crate::api::status::CanaryStatus {
         stable_revision: Some("v1".into()),
         ..Default::default()
