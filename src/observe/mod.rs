@@ -4,12 +4,18 @@
 //! simulator, by the store itself. An object that is older than the one that is held is dropped, so a
 //! lagging watch never brings a state back that we have already acted on. No request is made here.
 
+mod gone;
 mod objects;
 mod orphan;
 mod snapshot;
 mod templates;
+mod unlisted;
 mod world;
 
-pub use objects::{GatePolicy, Kind, Object};
+#[cfg(test)]
+mod tests;
+
+pub use objects::{GatePolicy, Kind, Object, Version};
 pub use templates::{TemplateHead, TemplateView};
+pub use unlisted::Unlisted;
 pub use world::{Key, World};

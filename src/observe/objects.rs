@@ -158,6 +158,35 @@ impl Object {
     }
 }
 
+/// Which object, and how old: a write that carries both is refused when somebody else wrote in between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Uid.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
+impl Version {
+    /// Reads it from an object.
+    #[must_use]
+    pub fn of(value: &Value) -> Self {
+        Self {
+            uid: text(value, "/metadata/uid").unwrap_or_default(),
+            resource_version: text(value, "/metadata/resourceVersion").unwrap_or_default(),
+        }
+    }
+}
+
+/// Whether this is an object's last form: it is being deleted, and nobody holds it back any more. Pods are
+/// left alone, which live on for their grace.
+pub(crate) fn is_over(kind: Kind, value: &Value) -> bool {
+    let held = value.pointer("/metadata/finalizers").and_then(Value::as_array);
+    kind != Kind::Pod
+        && value.pointer("/metadata/deletionTimestamp").is_some()
+        && held.is_none_or(Vec::is_empty)
+}
+
 /// What the gate is made of: the versions of the shipped policy and binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GatePolicy {

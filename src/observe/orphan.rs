@@ -10,7 +10,9 @@ impl World {
     /// The plan that gives a workload back whose Rollout is gone: the user's fields first, then the entry.
     #[must_use]
     pub fn orphan(&self, namespace: &str, name: &str) -> Option<(Rollout, Plan)> {
-        if self.rollouts.contains_key(&(namespace.to_owned(), name.to_owned())) {
+        if self.blind().is_some()
+            || self.rollouts.contains_key(&(namespace.to_owned(), name.to_owned()))
+        {
             return None;
         }
         let gate = &self.gates.get(namespace)?.spec;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::objects::Kind;
 use super::world::World;
 use crate::analysis::Observed;
 use crate::api::routing::GatewayRef;
@@ -37,6 +38,7 @@ impl World {
         }
         // What the release has changed is restored though the Rollout names it no more.
         let (noted_services, noted_routes) = noted(&rollout);
+        let refusal = self.unread(noted_routes.iter().map(|key| kind_of(key)));
         names.extend(noted_services);
         for name in names {
             if let Some(object) = self.services.get(&in_ns(&name)) {
@@ -50,6 +52,7 @@ impl World {
                 routes.insert(name, object.clone());
             }
         }
+        let splits = if routes.is_empty() { BTreeMap::new() } else { self.splits(namespace, name) };
         let mut templates = BTreeMap::new();
         for ((_, name), spec) in
             self.templates.range(in_ns("")..).take_while(|(k, _)| k.0 == namespace)
@@ -67,12 +70,14 @@ impl World {
             hooks: std::collections::BTreeMap::new(),
             calibration: self.calibrations.get(&in_ns(name)).cloned(),
             rival: self.rival(&rollout, namespace, name),
+            refusal,
             runs: self.runs_of(namespace, name),
             workload: view,
             gate,
             services,
             endpoints,
             routes,
+            splits,
             templates,
             rollout,
         })
@@ -123,12 +128,26 @@ impl World {
         if self.policy.policy.is_none() || self.policy.binding.is_none() {
             return Proof::NotHeld {
                 reason: "the admission policy of Sluice is not installed or not served".into(),
+                tried: None,
             };
         }
         match self.proofs.get(workload) {
             Some((under, proof)) if *under == self.policy => proof.clone(),
             _ => Proof::Unknown,
         }
+    }
+
+    /// The canary Services that the releases of other Rollouts give traffic.
+    fn splits(&self, namespace: &str, name: &str) -> BTreeMap<String, String> {
+        let from = (namespace.to_owned(), String::new());
+        let all = self.rollouts.range(from..).take_while(|((ns, _), _)| ns == namespace);
+        let others = all.filter(|((_, other), _)| other != name);
+        others
+            .flat_map(|((_, other), rollout)| {
+                let canaries = names(&notes_of(rollout), "canaries");
+                canaries.into_iter().map(|canary| (canary, other.clone()))
+            })
+            .collect()
     }
 
     fn runs_of(&self, namespace: &str, name: &str) -> BTreeMap<String, AnalysisRun> {
@@ -143,9 +162,11 @@ impl World {
     }
 
     /// The other Rollout that has the workload: the one that releases it now, else an older one; of two
-    /// of the same age the one whose name comes first.
+    /// of the same age the one whose name comes first. One that is disabled or goes has it only until its
+    /// release is over.
     fn rival(&self, rollout: &Rollout, namespace: &str, name: &str) -> Option<String> {
         let releases = |r: &Rollout| r.status.as_ref().is_some_and(|s| s.release.is_some());
+        let goes = |r: &Rollout| r.spec.disabled || r.metadata.deletion_timestamp.is_some();
         let rank = |r: &Rollout, name: &str| {
             let age = r.metadata.creation_timestamp.as_ref().map(|t| t.0);
             (!releases(r), age, name.to_owned())
@@ -159,7 +180,7 @@ impl World {
                 n != name
                     && r.spec.workload_ref.name == rollout.spec.workload_ref.name
                     && r.spec.workload_ref.kind == rollout.spec.workload_ref.kind
-                    && (!r.spec.disabled || releases(r))
+                    && (releases(r) || !goes(r))
                     && rank(r, n) < mine
             })
             .map(|((_, n), _)| n.clone())
@@ -224,14 +245,31 @@ fn routes_of(gateway: &GatewayRef) -> impl Iterator<Item = String> + '_ {
     http.chain(grpc).map(|(kind, name)| RouteRef { kind, name: name.clone() }.key())
 }
 
+/// The kind of the route under this key.
+fn kind_of(key: &str) -> Kind {
+    let grpc = RouteRef { kind: RouteKind::Grpc, name: String::new() }.key();
+    if key.starts_with(&grpc) { Kind::GrpcRoute } else { Kind::HttpRoute }
+}
+
 /// The Services and routes that the release under way has changed.
 fn noted(rollout: &Rollout) -> (Vec<String>, Vec<String>) {
+    let notes = notes_of(rollout);
+    let routes = notes.get("routes").and_then(Value::as_object).cloned().unwrap_or_default();
+    let split = routes.values().filter_map(|note| note.get("service")?.as_str());
+    let mut services = names(&notes, "pinned");
+    services.extend(names(&notes, "canaries"));
+    services.extend(split.map(str::to_owned));
+    (services, routes.keys().cloned().collect())
+}
+
+/// What the release under way has noted of Services and routes.
+fn notes_of(rollout: &Rollout) -> Value {
     let release = rollout.status.as_ref().and_then(|s| s.release.as_ref());
     let text = release.and_then(|r| r.traffic_notes.as_deref()).unwrap_or_default();
-    let notes: Value = serde_json::from_str(text).unwrap_or_default();
-    let list = |key: &str| notes.get(key).and_then(Value::as_array).into_iter().flatten();
-    let routes = notes.get("routes").and_then(Value::as_object).cloned().unwrap_or_default();
-    let split = routes.values().filter_map(|note| note.get("service"));
-    let services = list("pinned").chain(list("canaries")).chain(split).filter_map(Value::as_str);
-    (services.map(str::to_owned).collect(), routes.keys().cloned().collect())
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+fn names(notes: &Value, key: &str) -> Vec<String> {
+    let list = notes.get(key).and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
 }

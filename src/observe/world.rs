@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::gone::Gone;
 use super::objects::{
-    DeploymentObject, GatePolicy, Kind, Object, ReplicaSetObject, pod_view, ready_endpoints,
+    DeploymentObject, GatePolicy, Kind, Object, ReplicaSetObject, Version, is_over, pod_view,
+    ready_endpoints,
 };
 use super::templates::TemplateHead;
+use super::unlisted::Unlisted;
 use crate::api::{
     AnalysisRun, AnalysisTemplateSpec, ClusterMetricProvider, Gate, GateSpec, MetricProvider,
     MetricProviderSpec, Rollout,
@@ -101,6 +104,8 @@ pub struct World {
     by_workload: BTreeMap<Name, BTreeSet<String>>,
     /// Objects that could not be read: kind, name and why. They are held as they were.
     pub unreadable: BTreeMap<(Kind, Name), String>,
+    pub(super) unlisted: BTreeMap<Kind, Unlisted>,
+    gone: Gone,
 }
 
 /// Without who wrote which field, which is half of a small object and kept by the API server where a
@@ -127,9 +132,15 @@ impl World {
     }
 
     /// Takes an object in. Returns what has to be planned again; nothing for an object that is not newer
-    /// than the one that is held.
+    /// than the one that is held, or than the end of it.
     pub fn apply(&mut self, kind: Kind, value: &Value) -> Vec<Key> {
+        if is_over(kind, value) {
+            return self.delete(kind, value);
+        }
         let meta = Object::of(value);
+        if self.gone.covers(&meta) {
+            return Vec::new();
+        }
         let id = (meta.namespace.clone(), meta.name.clone());
         if let Some((held, uid)) = self.versions.get(&(kind, id.clone()))
             && *uid == meta.uid
@@ -146,9 +157,9 @@ impl World {
     pub fn delete(&mut self, kind: Kind, value: &Value) -> Vec<Key> {
         let meta = Object::of(value);
         let id = (meta.namespace.clone(), meta.name.clone());
-        match self.versions.get(&(kind, id.clone())) {
-            Some((held, uid)) if *uid == meta.uid && *held <= meta.version.max(*held) => {}
-            _ => return Vec::new(),
+        self.gone.bury(kind, &meta);
+        if self.versions.get(&(kind, id.clone())).is_none_or(|(_, uid)| *uid != meta.uid) {
+            return Vec::new();
         }
         self.versions.remove(&(kind, id.clone()));
         self.drop_object(kind, &id, &meta)
@@ -169,11 +180,33 @@ impl World {
                 Object { namespace: id.0.clone(), name: id.1.clone(), uid, ..Object::default() };
             keys.extend(self.drop_object(kind, &id, &meta));
         }
+        if self.unlisted.remove(&kind).is_some() && self.blind().is_none() {
+            // What waited for it is looked at.
+            keys.extend(self.all_keys());
+        }
         keys
     }
 
+    /// The namespace's Gate as it is known.
+    #[must_use]
+    pub fn gate_at(&self, namespace: &str) -> Option<Version> {
+        let meta = &self.gates.get(namespace)?.metadata;
+        let (uid, version) = (meta.uid.clone(), meta.resource_version.clone());
+        Some(Version { uid: uid?, resource_version: version? })
+    }
+
     /// Notes what a dry run said of a workload's gate.
-    pub fn proven(&mut self, workload: Name, proof: Proof) -> Vec<Key> {
+    pub fn proven(&mut self, workload: Name, mut proof: Proof) -> Vec<Key> {
+        let known = self.proofs.get(&workload).filter(|(under, _)| *under == self.policy);
+        match (&mut proof, known.map(|(_, known)| known)) {
+            // A dry run that is refused again, perhaps in other words, is no news.
+            (Proof::Refused { .. }, Some(Proof::Refused { .. })) => return Vec::new(),
+            (
+                Proof::NotHeld { tried: Some((first, _)), .. },
+                Some(Proof::NotHeld { tried: Some((before, _)), .. }),
+            ) => *first = *before,
+            _ => {}
+        }
         self.proofs.insert(workload.clone(), (self.policy.clone(), proof));
         self.releasers(&workload)
     }
