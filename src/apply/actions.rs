@@ -9,7 +9,7 @@ use super::events::{Regarding, tell};
 use super::prove::prove;
 use super::request::{Http, path};
 use crate::api::{FINALIZER, GATE_NAME, GateEntry, LetGo, Rollout, WANTED_ANNOTATION};
-use crate::observe::Kind;
+use crate::observe::{Kind, Version};
 use crate::rollout::{Action, Disowned, Plan, Proof};
 use crate::workload::{KnobPatch, Write};
 
@@ -28,6 +28,14 @@ pub struct Target<'a> {
     pub instance: &'a str,
     /// The time, for events.
     pub now: Timestamp,
+    /// The namespace's Gate as it was planned on.
+    pub gate: Option<Version>,
+}
+
+/// What every write to one of the two carries: as it was planned on, and then as our own writes left it.
+struct Known {
+    rollout: String,
+    gate: Option<Version>,
 }
 
 /// What a write brought back: an object to take into the world, a deletion, or a proof.
@@ -53,7 +61,10 @@ pub async fn run<W: Writer>(
     plan: &Plan,
     mut seen: impl FnMut(Seen),
 ) -> Result<(), ApplyError> {
-    let mut version = target.rollout.metadata.resource_version.clone().unwrap_or_default();
+    let mut known = Known {
+        rollout: target.rollout.metadata.resource_version.clone().unwrap_or_default(),
+        gate: target.gate.clone(),
+    };
     let mut notes = Vec::new();
     let mut done = Ok(());
     for action in &plan.actions {
@@ -61,7 +72,7 @@ pub async fn run<W: Writer>(
             notes.push(note);
             continue;
         }
-        let brought = match one(client, target, plan, action, &version).await {
+        let brought = match one(client, target, plan, action, &known).await {
             Ok(Some(brought)) => brought,
             Ok(None) => continue,
             Err(error) => {
@@ -69,9 +80,12 @@ pub async fn run<W: Writer>(
                 break;
             }
         };
-        if let Seen::Object(Kind::Rollout, object) = &brought {
-            let fresh = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-            version = fresh.unwrap_or_default().to_owned();
+        match &brought {
+            Seen::Object(Kind::Rollout, object) => {
+                known.rollout = Version::of(object).resource_version;
+            }
+            Seen::Object(Kind::Gate, object) => known.gate = Some(Version::of(object)),
+            _ => {}
         }
         seen(brought);
     }
@@ -85,7 +99,7 @@ async fn one(
     target: &Target<'_>,
     plan: &Plan,
     action: &Action,
-    version: &str,
+    known: &Known,
 ) -> Result<Option<Seen>, ApplyError> {
     let meta = &target.rollout.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or_default();
@@ -94,7 +108,7 @@ async fn one(
     let (kind, request) = match action {
         Action::Status => {
             let mut object = target.rollout.clone();
-            object.metadata.resource_version = Some(version.to_owned());
+            object.metadata.resource_version = Some(known.rollout.clone());
             object.metadata.managed_fields = None;
             object.status = Some(plan.status.clone());
             let body = serde_json::to_value(&object).map_err(|source| ApplyError::Encoding {
@@ -104,19 +118,25 @@ async fn one(
             (Kind::Rollout, Http::put(format!("{rollout}/status"), body))
         }
         Action::Gate { workload, entry } => {
-            let Some(entry) = entry else { return leave(client, namespace, workload, name).await };
+            let Some(entry) = entry else {
+                return leave(client, namespace, known.gate.as_ref(), workload, name).await;
+            };
             let (patch, whole) = (entry_patch(entry), json!(entry));
             let part = ("deployments", workload.as_str());
-            return Box::pin(gate(client, target.account, namespace, part, (patch, whole))).await;
+            let at = (namespace, known.gate.as_ref());
+            return Box::pin(gate(client, target.account, at, part, (patch, whole))).await;
         }
-        Action::LetGo { workload, left: None } => return forget(client, namespace, workload).await,
+        Action::LetGo { workload, left: None } => {
+            return forget(client, namespace, known.gate.as_ref(), workload).await;
+        }
         Action::LetGo { workload, left: Some(left) } => {
             let (patch, whole) = (left_patch(left), json!(left));
             let part = ("letGo", workload.as_str());
-            return Box::pin(gate(client, target.account, namespace, part, (patch, whole))).await;
+            let at = (namespace, known.gate.as_ref());
+            return Box::pin(gate(client, target.account, at, part, (patch, whole))).await;
         }
         Action::Finalizer(on) => {
-            let Some(request) = finalizer(target.rollout, *on, version, &rollout) else {
+            let Some(request) = finalizer(target.rollout, *on, &known.rollout, &rollout) else {
                 return Ok(None);
             };
             (Kind::Rollout, request)
@@ -171,15 +191,16 @@ async fn one(
             let sent = done_if(Http::post(at, body).send(client).await, &[409])?;
             return Ok(sent.map(|object| Seen::Object(Kind::AnalysisRun, object)));
         }
-        Action::EndRun { name, uid } => {
+        Action::EndRun { name, uid, resource_version } => {
             let at = path(OURS, namespace, "analysisruns", name);
-            let body = json!({"metadata": {"uid": uid}, "spec": {"terminate": true}});
-            let sent = done_if(Http::merge(at, body).send(client).await, &[404, 409])?;
+            let metadata = json!({"uid": uid, "resourceVersion": resource_version});
+            let body = json!({"metadata": metadata, "spec": {"terminate": true}});
+            let sent = done_if(Http::merge(at, body).send(client).await, &[404])?;
             return Ok(sent.map(|object| Seen::Object(Kind::AnalysisRun, object)));
         }
         Action::Prove { workload, held } => {
             let proof = prove(client, namespace, workload, *held, target.now).await?;
-            return Ok(proof.map(|proof| Seen::Proof(workload.clone(), proof)));
+            return Ok(Some(Seen::Proof(workload.clone(), proof)));
         }
         Action::Event(note) => {
             let about = Regarding::rollout(target.rollout);
@@ -204,30 +225,38 @@ fn done_if(sent: super::Answer, codes: &[u16]) -> Result<Option<Value>, ApplyErr
     }
 }
 
-/// Writes one entry of a map of the namespace's Gate, which is made when it is missing: the map and the
+/// Writes one entry of a map of the namespace's Gate, which is made when there is none: the map and the
 /// workload, the entry as a merge patch and whole.
 async fn gate(
     client: &kube::Client,
     account: &str,
-    namespace: &str,
+    (namespace, known): (&str, Option<&Version>),
     (map, workload): (&str, &str),
     (patch, whole): (Value, Value),
 ) -> Result<Option<Seen>, ApplyError> {
-    let at = path(OURS, namespace, "gates", GATE_NAME);
-    let body = json!({"spec": {"account": account, map: {workload: patch}}});
-    let sent = Http::merge(at, body).send(client).await;
-    let missing = matches!(&sent, Err(e) if e.code() == Some(404));
-    if !missing {
-        return sent.map(|object| Some(Seen::Object(Kind::Gate, object)));
-    }
-    let object = json!({
-        "apiVersion": OURS,
-        "kind": "Gate",
-        "metadata": {"name": GATE_NAME, "namespace": namespace},
-        "spec": {"account": account, map: {workload: whole}},
-    });
-    let made = Http::post(path(OURS, namespace, "gates", ""), object).send(client).await?;
-    Ok(Some(Seen::Object(Kind::Gate, made)))
+    let request = match known {
+        Some(version) => {
+            let spec = json!({"account": account, map: {workload: patch}});
+            let body = json!({"metadata": metadata(version), "spec": spec});
+            Http::merge(path(OURS, namespace, "gates", GATE_NAME), body)
+        }
+        None => {
+            let object = json!({
+                "apiVersion": OURS,
+                "kind": "Gate",
+                "metadata": {"name": GATE_NAME, "namespace": namespace},
+                "spec": {"account": account, map: {workload: whole}},
+            });
+            Http::post(path(OURS, namespace, "gates", ""), object)
+        }
+    };
+    Ok(Some(Seen::Object(Kind::Gate, request.send(client).await?)))
+}
+
+/// What makes a merge patch fail when it is not the object that was planned on.
+fn metadata(version: &Version) -> Value {
+    let Version { uid, resource_version } = version;
+    json!({"uid": uid, "resourceVersion": resource_version})
 }
 
 /// Takes a Rollout's entry out of the Gate. Another Rollout that has the workload now may have written its
@@ -235,11 +264,15 @@ async fn gate(
 async fn leave(
     client: &kube::Client,
     namespace: &str,
+    known: Option<&Version>,
     workload: &str,
     rollout: &str,
 ) -> Result<Option<Seen>, ApplyError> {
+    let Some(Version { uid, resource_version }) = known else { return Ok(None) };
     let entry = format!("/spec/deployments/{workload}");
     let body = json!([
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
         {"op": "test", "path": format!("{entry}/rollout"), "value": rollout},
         {"op": "remove", "path": entry},
     ]);
@@ -252,10 +285,12 @@ async fn leave(
 async fn forget(
     client: &kube::Client,
     namespace: &str,
+    known: Option<&Version>,
     workload: &str,
 ) -> Result<Option<Seen>, ApplyError> {
+    let Some(version) = known else { return Ok(None) };
     let at = path(OURS, namespace, "gates", GATE_NAME);
-    let body = json!({"spec": {"letGo": {workload: null}}});
+    let body = json!({"metadata": metadata(version), "spec": {"letGo": {workload: null}}});
     let sent = done_if(Http::merge(at, body).send(client).await, &[404])?;
     Ok(sent.map(|object| Seen::Object(Kind::Gate, object)))
 }

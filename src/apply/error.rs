@@ -33,7 +33,7 @@ pub enum ApplyError {
         after: std::time::Duration,
     },
     /// An answer or an object that cannot be read.
-    #[error("{what}: the object cannot be encoded or read")]
+    #[error("{what}: the object cannot be written or read as JSON")]
     Encoding {
         /// What was tried.
         what: String,
@@ -67,6 +67,7 @@ impl ApplyError {
                 reason: status.reason,
                 message: status.message,
             },
+            kube::Error::SerdeError(source) => Self::Encoding { what: what.to_owned(), source },
             other => Self::NoAnswer { what: what.to_owned(), source: Box::new(other) },
         }
     }
@@ -77,6 +78,17 @@ impl ApplyError {
         match self {
             Self::Refused { code, .. } => Some(*code),
             Self::NoAnswer { .. } | Self::Late { .. } | Self::Encoding { .. } => None,
+        }
+    }
+
+    /// How its sentence begins: which write it was, and the server's reason.
+    #[must_use]
+    pub fn head(&self) -> String {
+        match self {
+            Self::Refused { what, reason, .. } => format!("{what}: {reason}"),
+            Self::NoAnswer { what, .. } | Self::Late { what, .. } | Self::Encoding { what, .. } => {
+                what.clone()
+            }
         }
     }
 
