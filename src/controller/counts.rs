@@ -6,6 +6,8 @@ use super::engine::Outcome;
 use super::hooks::Called;
 use super::pending::Answered;
 use crate::analysis::{self, ErrorKind};
+use crate::api::common::Condition;
+use crate::api::status::{Phase, RolloutStatus};
 use crate::api::{AnalysisPhase, AnalysisRun, AnalysisRunStatus, MetricResult};
 use crate::observe::Key;
 use crate::rollout::{Action, EventNote};
@@ -174,12 +176,12 @@ fn run_ended(now: &AnalysisRunStatus, before: Option<&AnalysisRunStatus>) -> Opt
 impl Metrics {
     /// Counts one reconcile: its result, its writes, its events, what it measured.
     pub fn count(&self, key: &Key, outcome: &Outcome) {
-        let kind = match key {
-            Key::Rollout { .. } => "Rollout",
-            Key::Run { .. } => "AnalysisRun",
-            Key::Hook { .. } => "Hook",
-            Key::Template { .. } => "AnalysisTemplate",
-            Key::Calibration { .. } => "Calibration",
+        let (kind, namespace) = match key {
+            Key::Rollout { namespace, .. } => ("Rollout", namespace.as_str()),
+            Key::Run { namespace, .. } => ("AnalysisRun", namespace.as_str()),
+            Key::Hook { namespace, .. } => ("Hook", namespace.as_str()),
+            Key::Template { namespace, .. } => ("AnalysisTemplate", namespace.as_str()),
+            Key::Calibration { namespace, .. } => ("Calibration", namespace.as_str()),
         };
         let result = match &outcome.error {
             None => "ok".to_owned(),
@@ -193,7 +195,15 @@ impl Metrics {
         for action in done.flat_map(|plan| &plan.actions) {
             self.writes.with_label_values(&[name_of(action)]).inc();
             if let Action::Event(note) = action {
-                self.events.with_label_values(&[note.reason]).inc();
+                self.events.with_label_values(&[namespace, note.reason]).inc();
+            }
+        }
+        if let Key::Rollout { namespace, name } = key {
+            let labels = [namespace.as_str(), name.as_str()];
+            if outcome.plan.as_ref().is_some_and(|plan| is_stalled(&plan.status)) {
+                self.stalled.with_label_values(&labels).set(1);
+            } else {
+                let _absent = self.stalled.remove_label_values(&labels);
             }
         }
         if let Some(ran) = &outcome.ran {
@@ -228,9 +238,17 @@ impl Metrics {
             self.analysis.measurements.with_label_values(&[namespace, phase]).inc_by(*count);
         }
         for note in events {
-            self.events.with_label_values(&[note.reason]).inc();
+            self.events.with_label_values(&[namespace, note.reason]).inc();
         }
     }
+}
+
+/// Whether a person must act for a release to go on. One that went back is over: what comes next is another
+/// template, and nobody need hurry.
+fn is_stalled(status: &RolloutStatus) -> bool {
+    let stalled = |c: &Condition| c.type_ == "Stalled" && c.status == "True";
+    let over = status.release.is_none() && status.phase == Some(Phase::Failed);
+    !over && status.conditions.iter().any(stalled)
 }
 
 fn name_of(action: &Action) -> &'static str {

@@ -10,17 +10,20 @@ use super::calibration::Seats;
 use super::counts::Ran;
 use super::hooks::{Called, Calls};
 use super::pending::Pending;
+use crate::api::Rollout;
 use crate::apply::{self, ApplyError, Class, Leading, Seen, Target};
 use crate::clock::Clock;
 use crate::hooks;
 use crate::observe::{Key, Kind, World};
 use crate::providers::MetricSource;
-use crate::rollout::{self, Action, Plan, Urgency, invariants};
+use crate::rollout::{self, Action, Plan, Refusal, RefusedWrite, Urgency, invariants};
 
 /// Counts and sentences are written at most this often.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
 /// The first and the longest delay after a failed write.
 const RETRY: (i64, i64) = (1, 300);
+/// What is refused is told on the object again, in other words, at most this often.
+const TOLD: SignedDuration = SignedDuration::from_secs(10);
 /// A safety net: without any event an object is looked at again after this long.
 const RESYNC: SignedDuration = SignedDuration::from_mins(10);
 
@@ -44,6 +47,8 @@ pub struct Engine {
 pub(super) struct Memory {
     status_at: Option<Timestamp>,
     failures: u32,
+    /// When it was last told on the object that its writes are refused, as long as they are.
+    refused_at: Option<Timestamp>,
     /// The change of a MetricProvider that a run knew when it asked.
     pub(super) asked_at: u64,
 }
@@ -118,6 +123,11 @@ impl Engine {
 
     /// Looks at one object and does what follows.
     pub async fn reconcile(&self, key: &Key, leading: &Leading) -> Outcome {
+        let needs_all = matches!(key, Key::Run { .. } | Key::Template { .. });
+        if needs_all && self.world().blind().is_some() {
+            // Everything is looked at when all is listed.
+            return Outcome::default();
+        }
         match key {
             Key::Rollout { namespace, name } => {
                 Box::pin(self.rollout(key, namespace, name, leading)).await
@@ -135,16 +145,22 @@ impl Engine {
 
     async fn rollout(&self, key: &Key, namespace: &str, name: &str, leading: &Leading) -> Outcome {
         let now = self.clock.now();
-        let snapshot = self.world().snapshot(namespace, name, &self.account);
+        let (snapshot, gate) = {
+            let world = self.world();
+            (world.snapshot(namespace, name, &self.account), world.gate_at(namespace))
+        };
         let Some(mut snapshot) = snapshot else {
             self.calls.forget(namespace, name);
             return Box::pin(self.orphan(key, namespace, name, leading)).await;
         };
         snapshot.hooks = self.calls.seen(namespace, name);
+        let memory = self.memory(key);
+        if snapshot.refusal.is_none() && memory.refused_at.is_some() {
+            snapshot.refusal = Some(Refusal::Write);
+        }
         let mut plan = rollout::plan(&snapshot, now);
         let violations = invariants::check(&snapshot, &plan);
         let mut wake = plan.wake;
-        let memory = self.memory(key);
         if plan.urgency == Urgency::Soon {
             let due = memory.status_at.and_then(|t| t.saturating_add(SOON).ok());
             if due.is_none_or(|due| now >= due) {
@@ -159,6 +175,7 @@ impl Engine {
             account: &self.account,
             instance: &self.instance,
             now,
+            gate,
         };
         let mut touched: Vec<Key> =
             self.uncalibrated(&snapshot, namespace, name).into_iter().collect();
@@ -173,25 +190,71 @@ impl Engine {
         match done {
             Ok(()) => {
                 let status_at = if writes_status { Some(now) } else { memory.status_at };
-                self.remember(key, Memory { status_at, failures: 0, ..memory });
+                self.remember(key, Memory { status_at, failures: 0, refused_at: None, ..memory });
+                if memory.refused_at.is_some() {
+                    // It is refused no more, and the Rollout does not say so yet.
+                    outcome.touched.push(key.clone());
+                }
                 outcome.wake = earliest(outcome.wake, now.saturating_add(RESYNC).ok());
             }
-            Err(error) => self.failed(key, memory, error, now, &mut outcome),
+            Err(error) => {
+                self.tell_refused(key, &snapshot.rollout, leading, &error).await;
+                let memory = self.memory(key);
+                self.failed(key, memory, error, now, &mut outcome);
+            }
         }
         outcome
     }
 
+    /// Says on a Rollout that its writes are refused. Nothing else of it is written: what was planned is not
+    /// done.
+    async fn tell_refused(
+        &self,
+        key: &Key,
+        rollout: &Rollout,
+        leading: &Leading,
+        error: &ApplyError,
+    ) {
+        let now = self.clock.now();
+        let memory = self.memory(key);
+        let (after, reason) = told(error.class());
+        let again = memory.refused_at.and_then(|at| at.saturating_add(TOLD).ok());
+        if memory.failures.saturating_add(1) < after || again.is_some_and(|at| now < at) {
+            return;
+        }
+        let id = |text: &Option<String>| text.clone().unwrap_or_default();
+        let id = (id(&rollout.metadata.namespace), id(&rollout.metadata.name));
+        // What was written before the refusal is in it.
+        let Some(rollout) = self.world().rollouts.get(&id).cloned() else { return };
+        let (what, text) = (error.head(), error.advice());
+        let write = RefusedWrite { reason, what: &what, text: &text };
+        let plan = rollout::tell_refused(&rollout, now, write, memory.refused_at.is_none());
+        self.remember(key, Memory { refused_at: Some(now), ..memory });
+        let Some(plan) = plan else { return };
+        let (account, instance) = (self.account.as_str(), self.instance.as_str());
+        let target = Target { rollout: &rollout, account, instance, now, gate: None };
+        let told = apply::run(&self.client, leading, &target, &plan, |seen| {
+            let _planned_again_when_due = self.seen(&id.0, seen);
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(?key, error = %error.advice(), "a refusal was not told");
+        }
+    }
+
     /// A Rollout that is gone though a Gate still names it: the fields are given back, the entry goes.
     async fn orphan(&self, key: &Key, namespace: &str, name: &str, leading: &Leading) -> Outcome {
-        let found = self.world().orphan(namespace, name);
+        let (found, gate) = {
+            let world = self.world();
+            (world.orphan(namespace, name), world.gate_at(namespace))
+        };
         let mut outcome = Outcome::default();
         let Some((rollout, plan)) = found else {
             self.forget(key);
             return outcome;
         };
         let now = self.clock.now();
-        let target =
-            Target { rollout: &rollout, account: &self.account, instance: &self.instance, now };
+        let (account, instance) = (self.account.as_str(), self.instance.as_str());
+        let target = Target { rollout: &rollout, account, instance, now, gate };
         let done = apply::run(&self.client, leading, &target, &plan, |seen| {
             outcome.touched.extend(self.seen(namespace, seen));
         })
@@ -260,14 +323,27 @@ impl Engine {
         let seconds = first.saturating_mul(1_i64 << failures.min(16).saturating_sub(1));
         let delay = match error.class() {
             // The newer object is on its way by the watch; this is for the case that it is not.
-            Class::Conflict if failures < 5 => SignedDuration::from_millis(50),
+            Class::Conflict => SignedDuration::from_millis(50_i64 << failures.min(13))
+                .min(SignedDuration::from_secs(longest)),
             Class::Forbidden | Class::Invalid | Class::Missing => {
                 SignedDuration::from_secs(seconds.clamp(5, longest))
             }
-            Class::Transient | Class::Conflict => SignedDuration::from_secs(seconds.min(longest)),
+            Class::Transient => SignedDuration::from_secs(seconds.min(longest)),
         };
         outcome.wake = now.saturating_add(delay).ok();
         outcome.error = Some(error);
+    }
+}
+
+/// After how many failures in a row a refusal is told, and how: at once where the same write is refused
+/// again for sure. Conflicts come in a dozen seconds then.
+fn told(class: Class) -> (u32, &'static str) {
+    match class {
+        Class::Forbidden => (1, "WriteForbidden"),
+        Class::Invalid => (1, "WriteInvalid"),
+        Class::Missing => (5, "WriteMissing"),
+        Class::Transient => (5, "WriteFailed"),
+        Class::Conflict => (9, "WriteConflict"),
     }
 }
 

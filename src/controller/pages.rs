@@ -60,10 +60,13 @@ async fn look(engine: &Engine, pages: &Pages, open: Vec<Rollout>) -> Result<(), 
     }
     let body = pages.pool.firing(named).await.map_err(|error| error.to_string())?;
     let notice = alerts::read_prometheus(&body).map_err(|error| error.to_string())?;
+    // One that cannot be written keeps the alert from no other.
+    let mut refused = Ok(());
     for rollout in open {
         let asked = |rollout: &Rollout| alerts::request(rollout, &notice);
-        let written = apply::wish(engine.client(), rollout, asked).await;
-        written.map_err(|error| error.advice())?;
+        if let Err(error) = apply::wish(engine.client(), rollout, asked).await {
+            refused = Err(error.advice());
+        }
     }
-    Ok(())
+    refused
 }

@@ -174,6 +174,8 @@ impl Loop {
     fn hear(&mut self, message: Told) {
         match message {
             Told::Look(keys) => self.dirty.extend(keys),
+            // What is dirty may be looked at, to say it.
+            Told::Refused => {}
             Told::Synced(kind) => {
                 if self.unsynced.remove(&kind) && self.unsynced.is_empty() {
                     self.metrics.synced.set(1);
@@ -185,7 +187,7 @@ impl Loop {
 
     /// Starts what is due, one task for each object and never two for one.
     fn start(&mut self) {
-        if !self.unsynced.is_empty() {
+        if !self.unsynced.is_empty() && !self.engine.world().are_unlisted(&self.unsynced) {
             return;
         }
         if self.dirty.is_empty() {

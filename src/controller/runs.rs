@@ -44,7 +44,7 @@ impl Engine {
             return outcome;
         }
         let mut come = Vec::new();
-        let _nothing_to_record = run_cancel(self.source.as_ref(), plan.sweep).await;
+        self.sweep(plan.sweep).await;
         if is_over(&run) {
             // Whatever is still under way answers nothing any more.
             pending = Default::default();
@@ -59,6 +59,7 @@ impl Engine {
                 let observed = self.world().observed(&run);
                 let status = analysis::record_all_with(&run, &secrets, &observed, answers, now);
                 run.status = Some(status);
+                self.sweep(analysis::left_under_way(&run, &secrets)).await;
                 outcome.wake = analysis::plan_with(&run, &secrets, now).wake;
                 self.remember(key, memory);
             }
@@ -86,6 +87,12 @@ impl Engine {
         }
         outcome.ran = Some(ran);
         outcome
+    }
+
+    /// Ends what answers nothing any more.
+    async fn sweep(&self, left: Vec<Query>) {
+        self.teach(left.iter());
+        let _nothing_to_record = run_cancel(self.source.as_ref(), left).await;
     }
 
     /// What a run takes in before it asks: the evidence that it goes on with, Secrets, and what was learnt.
@@ -127,10 +134,13 @@ impl Engine {
         let taken = run.status.as_ref().is_some_and(|status| status.calibration.is_some());
         let over = run.status.as_ref().is_some_and(|status| status.completed_at.is_some());
         let Some(release) = run.spec.release.as_ref() else { return Ok(()) };
-        if run.spec.calibration.is_none() || taken || over {
+        if taken || over {
             return Ok(());
         }
-        let learnt = self.learnt(namespace, &release.rollout).await?;
+        let learnt = match run.spec.calibration {
+            Some(_) => self.learnt(namespace, &release.rollout).await?,
+            None => Err(calibration::NOT_ASKED.to_owned()),
+        };
         let learnt = learnt.as_ref().map_err(Clone::clone);
         if let Some(taken) = calibration::begin(&run.spec, secrets, learnt) {
             run.status.get_or_insert_default().calibration = Some(taken);
@@ -237,8 +247,12 @@ fn without_waiting(run: &AnalysisRun) -> Option<AnalysisRun> {
     let mut found = false;
     for result in &mut run.status.as_mut()?.metric_results {
         let last = result.measurements.last_mut();
-        if let Some(last) = last.filter(|last| last.phase == Some(AnalysisPhase::Error)) {
-            last.finished_at = Some(crate::api::Time(Timestamp::MIN));
+        let waits = |last: &&mut crate::api::Measurement| {
+            let lost = last.finished_at.is_none() && last.message.is_some();
+            lost || last.phase == Some(AnalysisPhase::Error)
+        };
+        if let Some(last) = last.filter(waits) {
+            last.finished_at = last.finished_at.take().map(|_| crate::api::Time(Timestamp::MIN));
             last.resume_at = None;
             found = true;
         }

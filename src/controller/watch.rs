@@ -1,6 +1,7 @@
 //! Watches: one for each kind, from the API server into the engine's world.
 //!
-//! A kind that is not served yet is asked for again until it is, so that CRDs may come later.
+//! A kind that is not served yet is asked for again until it is, so that CRDs may come later. One that may
+//! not be listed is not taken for one without objects: until it is listed nothing is decided.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::engine::Engine;
-use crate::observe::{Key, Kind};
+use crate::observe::{Key, Kind, Unlisted};
 
 /// How soon a kind that is not served is asked for again. A discovery of the whole cluster is not made.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -30,6 +31,8 @@ pub enum Told {
     Look(Vec<Key>),
     /// The first list of a kind is complete, or the kind is known not to be served.
     Synced(Kind),
+    /// The first list of a kind is refused: the world says so, and people are told.
+    Refused,
 }
 
 /// Follows one kind for ever.
@@ -50,7 +53,7 @@ pub async fn follow(
     };
     let begin = || watcher::watcher(api.clone(), watcher::Config::default()).default_backoff();
     let mut stream = pin!(begin());
-    let mut is_listing = true;
+    let (mut is_listing, mut was_listed) = (true, false);
     let mut listed: BTreeSet<(String, String)> = BTreeSet::new();
     loop {
         let next = tokio::select! {
@@ -77,7 +80,7 @@ pub async fn follow(
                 value_of(object).map(|v| engine.see(kind, &v)).unwrap_or_default()
             }
             Ok(Event::InitDone) => {
-                is_listing = false;
+                (is_listing, was_listed) = (false, true);
                 let keys = engine.world().retain(kind, &listed);
                 listed.clear();
                 let _closed = told.send(Told::Synced(kind));
@@ -90,7 +93,7 @@ pub async fn follow(
                 value_of(object).map(|v| engine.world().delete(kind, &v)).unwrap_or_default()
             }
             Err(error) => {
-                let pause = failed(&error, kind, &told);
+                let pause = failed(&engine, &error, kind, was_listed, &told);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     _ = stop.changed() => return,
@@ -104,17 +107,55 @@ pub async fn follow(
     }
 }
 
-/// Says what went wrong; how long to wait.
-fn failed(error: &watcher::Error, kind: Kind, told: &mpsc::UnboundedSender<Told>) -> Duration {
+/// Says what went wrong; how long to wait. What was listed once is kept as it was seen last.
+fn failed(
+    engine: &Engine,
+    error: &watcher::Error,
+    kind: Kind,
+    was_listed: bool,
+    told: &mpsc::UnboundedSender<Told>,
+) -> Duration {
     let (_, _, name, _) = kind.names();
-    if matches!(code_of(error), Some(403 | 404)) {
-        // Not served, or not ours to read: nothing to wait for, and nothing to hold.
-        let _closed = told.send(Told::Synced(kind));
-        tracing::info!(kind = name, error = %error, "not to be had yet, asked for again");
-        return ASK_AGAIN;
+    let Some(code @ (403 | 404)) = code_of(error) else {
+        tracing::warn!(kind = name, error = %error, "the watch failed");
+        return Duration::ZERO;
+    };
+    let why = unlisted(kind, code);
+    match &why {
+        Unlisted::Holds(text) => tracing::warn!(kind = name, error = %error, "{text}"),
+        Unlisted::Absent(_) => {
+            tracing::info!(kind = name, error = %error, "not served yet, asked for again");
+        }
     }
-    tracing::warn!(kind = name, error = %error, "the watch failed");
-    Duration::ZERO
+    if !was_listed {
+        engine.world().cannot_list(kind, why);
+        let _closed = told.send(if code == 404 { Told::Synced(kind) } else { Told::Refused });
+    }
+    ASK_AGAIN
+}
+
+/// What it means that a kind cannot be listed. Without our own definitions and the built-in kinds nothing can
+/// be decided; the others may well not be installed. What is forbidden may be there all the same.
+fn unlisted(kind: Kind, code: u16) -> Unlisted {
+    let (group, _, name, plural) = kind.names();
+    if code == 403 {
+        let of = if group.is_empty() { String::new() } else { format!(".{group}") };
+        return Unlisted::Holds(format!(
+            "the controller may not list {plural}{of}, and decides nothing until it may: give its account \
+             get, list and watch on {plural} (charts/sluice, RBAC)"
+        ));
+    }
+    match kind {
+        Kind::HttpRoute | Kind::GrpcRoute => Unlisted::Absent(format!(
+            "{plural}.{group} are not served, and the release has changed a {name}: install the Gateway API"
+        )),
+        Kind::Policy | Kind::PolicyBinding | Kind::MetricProvider | Kind::ClusterMetricProvider => {
+            Unlisted::Absent(format!("{plural}.{group} are not served"))
+        }
+        _ => Unlisted::Holds(format!(
+            "{plural}.{group} are not served, and nothing is decided until they are: sluice install"
+        )),
+    }
 }
 
 fn value_of(object: DynamicObject) -> Option<Value> {
