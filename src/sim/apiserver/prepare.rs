@@ -69,6 +69,37 @@ pub fn name(kind: &Kind, state: &mut State, object: &mut Value) -> Refusable<()>
     Ok(())
 }
 
+/// The name of a Service is one label of a host's name.
+pub fn service_name(kind: &Kind, object: &Value) -> Refusable<()> {
+    let name = meta(object, "name");
+    if !kind.is("", "services") {
+        return Ok(());
+    }
+    let is_label = |part: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !part.is_empty() && part.chars().all(inner) && part == part.trim_matches('-')
+    };
+    let mut causes = Vec::new();
+    let mut refuse = |why| causes.push(Cause::invalid("metadata.name", &json!(name), why));
+    if name.len() > 63 {
+        refuse("must be no more than 63 characters");
+    }
+    if !is_label(name) {
+        refuse(match name.split('.').all(is_label) {
+            true => "must not contain dots",
+            false => {
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or \
+                 '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
+                 '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+            }
+        });
+    }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(ApiStatus::invalid(&kind.kind, &kind.key.group, name, &causes))
+}
+
 /// Everything that a new object gets from the server.
 pub fn for_create(kind: &Kind, state: &mut State, object: &mut Value, now: Timestamp) {
     let uid = state.next_uid();

@@ -166,6 +166,7 @@ pub(super) fn insert(
     }
     admit(request, state, None, &mut object)?;
     prepare::for_create(&kind, state, &mut object, request.now);
+    prepare::service_name(&kind, &object)?;
     validate(request, state, None, &object)?;
     if request.call.options.dry_run {
         return Ok(Arc::new(object));

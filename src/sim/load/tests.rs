@@ -169,6 +169,28 @@ impl Sockets {
     }
 }
 
+/// What is open of pods that are gone is closed beside pods that come, on another thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_opens_while_the_pods_are_listed_stays_open() {
+    let cluster = Sockets::open(cluster((100, 0))).await;
+    // Reading a long list takes time.
+    for i in 0..200 {
+        pod(&cluster.server, &format!("old-{i}"), "v1", |_| "10.0.0.1".to_owned());
+    }
+    tokio::spawn(cluster.servers.clone().control(cluster.server.clone(), cluster.stop.clone()));
+    let mut opened = Vec::new();
+    for i in 0..100 {
+        opened.push(cluster.pod(&format!("new-{i}"), "v1"));
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for pod in opened {
+        let address = pod["status"]["podIP"].as_str().unwrap();
+        let connected = tokio::net::TcpStream::connect((address, 8080)).await;
+        assert!(connected.is_ok(), "{} at {address}: {connected:?}", pod["metadata"]["name"]);
+    }
+}
+
 #[tokio::test]
 async fn real_requests_are_split_by_weight_and_a_change_shows_up() {
     let cluster = Sockets::open(cluster((90, 10))).await;

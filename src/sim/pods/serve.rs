@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use crate::sim::apiserver::{ApiServer, ResourceKey};
 const DEFAULT_PORT: u16 = 8080;
 /// Addresses tried before giving up; another cluster on this machine may hold some.
 const ATTEMPTS: u32 = 1_000;
+/// Blocks of 256 addresses from 127.64.0.0 to 127.191.255.255.
+const BLOCKS: u32 = 1 << 15;
 
 /// Why a pod could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +91,7 @@ impl PodServers {
     /// No servers yet; they will run on `runtime`. `seed` decides errors and response times.
     #[must_use]
     pub fn new(behaviours: Behaviours, seed: u64, runtime: Handle) -> Arc<Self> {
-        let state = Mutex::new(State { seed, ..State::default() });
+        let state = Mutex::new(State { seed, next: block_of_addresses(), ..State::default() });
         Arc::new(Self { behaviours, runtime, state })
     }
 
@@ -141,23 +144,30 @@ impl PodServers {
         }
     }
 
+    /// Closes what is open of pods that are gone from the API server.
+    fn close_all_but_those_of(&self, server: &ApiServer) {
+        // Held before the list is read: a pod that is created and opened in between is in no list.
+        let mut state = lock(&self.state);
+        let there: BTreeMap<PodKey, String> = server
+            .list(&ResourceKey::PODS, None)
+            .iter()
+            .map(|pod| (key_of(pod), string(&pod["metadata"]["uid"])))
+            .collect();
+        state.pods.retain(|key, open| {
+            let stays = there.get(key) == Some(&open.uid);
+            if !stays {
+                open.stop.cancel();
+            }
+            stays
+        });
+    }
+
     /// Closes the ports of pods that are gone from the API server, until `stop`; then all.
     pub async fn control(self: Arc<Self>, server: ApiServer, stop: CancellationToken) {
         let mut notify = server.notify();
         loop {
             notify.mark_unchanged();
-            let there: BTreeMap<PodKey, String> = server
-                .list(&ResourceKey::PODS, None)
-                .iter()
-                .map(|pod| (key_of(pod), string(&pod["metadata"]["uid"])))
-                .collect();
-            lock(&self.state).pods.retain(|key, open| {
-                let stays = there.get(key) == Some(&open.uid);
-                if !stays {
-                    open.stop.cancel();
-                }
-                stays
-            });
+            self.close_all_but_those_of(&server);
             tokio::select! {
                 changed = notify.changed() => if changed.is_err() { break },
                 () = stop.cancelled() => break,
@@ -189,6 +199,14 @@ fn ports_of(pod: &Value) -> Vec<u16> {
     if ports.is_empty() { vec![DEFAULT_PORT] } else { ports }
 }
 
+/// The address before the first one: 256 of its own for each cluster of each process, so that an address that
+/// one has just left is not another's a moment later, while somebody still asks there.
+fn block_of_addresses() -> u32 {
+    static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+    let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+    (std::process::id().wrapping_mul(61).wrapping_add(cluster) % BLOCKS) << 8
+}
+
 type Listeners = Vec<std::net::TcpListener>;
 
 fn listen(
@@ -201,7 +219,7 @@ fn listen(
         attempt += 1;
         state.next += 1;
         let [_, b, c, d] = state.next.to_be_bytes();
-        // 127.64.0.1 and up: far from 127.0.0.1 and from 127.0.1.1, which Debian uses.
+        // From 127.64.0.1 up: far from 127.0.0.1 and from 127.0.1.1, which Debian uses.
         let address = IpAddr::V4(Ipv4Addr::new(127, 64 + b % 128, c, d));
         let opened: io::Result<Listeners> = ports
             .iter()

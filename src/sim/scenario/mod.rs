@@ -68,6 +68,13 @@ pub enum RunError {
     },
 }
 
+/// Kind and name of a manifest, as [`RunError`] says them.
+#[must_use]
+pub fn title(manifest: &Value) -> String {
+    let text = |at: &str| manifest.pointer(at).and_then(Value::as_str).unwrap_or("?");
+    format!("{} {}", text("/kind"), text("/metadata/name"))
+}
+
 /// Plays a scenario on manifests.
 ///
 /// # Errors
@@ -93,8 +100,8 @@ pub async fn run(scenario: &Scenario, manifests: &[Value], seed: u64) -> Result<
     };
     let mut cluster = Cluster::new(options).map_err(refused("the cluster's own objects"))?;
     for manifest in manifests.iter().filter(|m| scenario.is_early(m)) {
-        let kind = manifest.get("kind").and_then(Value::as_str).unwrap_or("object");
-        cluster.server.create("user", manifest.clone()).map_err(refused(kind))?;
+        let created = cluster.server.create("user", manifest.clone());
+        created.map_err(refused(&title(manifest)))?;
     }
     for (name, words) in &scenario.hooks {
         cluster.hooks.set(name, words.iter().copied());
