@@ -37,6 +37,12 @@ pub fn router(alerts: Arc<OnceLock<Alerts>>) -> Router {
     Router::new().route("/alerts", post(take)).with_state(alerts)
 }
 
+/// The route of a controller that takes no alerts: Alertmanager does not come again after a 404.
+pub fn none() -> Router {
+    let words = "no alerts are taken here: start the controller with --alerts-secret\n";
+    Router::new().route("/alerts", post(move || async move { (StatusCode::NOT_FOUND, words) }))
+}
+
 async fn take(
     State(alerts): State<Arc<OnceLock<Alerts>>>,
     headers: HeaderMap,
@@ -83,16 +89,19 @@ impl Alerts {
         let all = format!("/apis/sluice.dev/v1beta1{}/rollouts", namespace.unwrap_or_default());
         let list = Http::get(all).send(&self.client).await?;
         let mut stopped = Vec::new();
+        let mut refused = None;
         for item in list.get("items").and_then(Value::as_array).into_iter().flatten() {
             // One that cannot be read has no release of ours.
             let Ok(rollout) = serde_json::from_value::<Rollout>(item.clone()) else { continue };
             let asked = |rollout: &Rollout| alerts::request(rollout, notice);
             let name = rollout.metadata.name.clone().unwrap_or_default();
-            if let Some(verb) = apply::wish(&self.client, rollout, asked).await? {
-                stopped.push(format!("{name}: {verb:?}"));
+            match apply::wish(&self.client, rollout, asked).await {
+                Ok(verb) => stopped.extend(verb.map(|verb| format!("{name}: {verb:?}"))),
+                // It keeps the alert from no other; the sender tries again.
+                Err(error) => refused = Some(error),
             }
         }
-        Ok(stopped)
+        refused.map_or(Ok(stopped), Err)
     }
 }
 
@@ -114,6 +123,8 @@ mod tests {
         written: Arc<Mutex<Vec<Value>>>,
         conflicts: Arc<Mutex<usize>>,
         broken: bool,
+        /// The first Rollout of the list can be read and not written.
+        stuck: bool,
     }
 
     fn rollout() -> Value {
@@ -145,7 +156,12 @@ mod tests {
                 }
                 ("GET", _) if self.broken => refused(500, "InternalError"),
                 ("GET", "/apis/sluice.dev/v1beta1/rollouts") => {
-                    (200, json!({"items": [rollout(), {"kind": "Rollout", "spec": 7}]}))
+                    let mut items = vec![rollout(), json!({"kind": "Rollout", "spec": 7})];
+                    if self.stuck {
+                        items.insert(0, rollout());
+                        items[0]["metadata"]["name"] = json!("stuck");
+                    }
+                    (200, json!({"items": items}))
                 }
                 ("GET", path) if path == one => (200, rollout()),
                 ("PUT", path) if path.starts_with(one) => {
@@ -212,6 +228,13 @@ mod tests {
         let expected = json!({"verb": "Abort", "by": "the alert HighErrors", "release": "r1"});
         assert_eq!((written.len(), request), (1, &expected));
         assert_eq!(written[0]["metadata"]["resourceVersion"], "7");
+    }
+
+    #[tokio::test]
+    async fn a_rollout_that_cannot_be_written_keeps_the_alert_from_no_other() {
+        let api = Api { stuck: true, ..Api::default() };
+        assert_eq!(post_to(api.router(), Some("the-token"), &firing()).await, 503, "tried again");
+        assert_eq!(api.written.lock().unwrap().len(), 1);
     }
 
     #[tokio::test]

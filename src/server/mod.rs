@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::telemetry::Metrics;
 
-pub use alerts::{Alerts, router as alerts_router};
+pub use alerts::{Alerts, none as no_alerts, router as alerts_router};
 
 /// Serves `/healthz`, `/readyz`, `/metrics` and what `more` has until `stop` becomes true.
 ///

@@ -3,8 +3,8 @@
 mod analysis;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 pub use analysis::{AnalysisMetrics, Reading, RunName};
@@ -23,7 +23,9 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// Reconciles, by kind of object and by result.
     pub reconciles: IntCounterVec,
-    /// Events written, by reason.
+    /// 1 for each release that a person must act on; none for the others.
+    pub stalled: IntGaugeVec,
+    /// Events written, by namespace and reason.
     pub events: IntCounterVec,
     /// Broken invariants, by name.
     pub violations: IntCounterVec,
@@ -62,11 +64,21 @@ impl Metrics {
         let options = HistogramOpts::new(name, "Seconds to a hook's answer");
         let hook_seconds = HistogramVec::new(options.buckets(CALL_BUCKETS.to_vec()), &["at"])?;
         registry.register(Box::new(hook_seconds.clone()))?;
+        let stalled = IntGaugeVec::new(
+            Opts::new("sluice_rollout_stalled", "1 where a release waits for a person"),
+            &["namespace", "rollout"],
+        )?;
+        registry.register(Box::new(stalled.clone()))?;
         Ok(Self {
+            stalled,
             leading: gauge("sluice_leading", "1 while this process holds the Lease")?,
             synced: gauge("sluice_synced", "1 when every first list is complete")?,
             reconciles: vec("sluice_reconciles_total", "Reconciles", &["kind", "result"])?,
-            events: vec("sluice_events_total", "Events of releases and analyses", &["reason"])?,
+            events: vec(
+                "sluice_events_total",
+                "Events of releases and analyses",
+                &["namespace", "reason"],
+            )?,
             violations: vec("sluice_invariant_violations_total", "Broken invariants", &["name"])?,
             alert_polls: vec("sluice_alert_polls_total", "Looks for firing alerts", &["result"])?,
             writes: vec("sluice_writes_total", "Writes to the API server", &["action"])?,
