@@ -19,15 +19,19 @@ use super::args::{Analysis, Output};
 use crate::analysis::run::RESOLVED_QUERY;
 use crate::api::analysis_run::{ArmEvidence, Evidence, EvidencePath, QuantileEvidence};
 use crate::api::{AnalysisPhase, AnalysisRun, MetricResult, Rollout, Verdict};
+use crate::apply::ApplyError;
 
 /// The blocks of a curve, from nothing to enough.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// As the Rollout's status says of a run that was ended with its release.
+const STOPPED: &str = "Stopped";
 
 /// Characters of a curve.
 const CURVE: usize = 20;
 
 /// Shows one AnalysisRun, or all of the namespace. Exit code: 0 passed, 1 failed, 2 cannot tell, 3
-/// under way.
+/// under way. One that was stopped with its release has nothing against it.
 ///
 /// # Errors
 /// The API server refuses, or there is no such run.
@@ -38,7 +42,8 @@ pub async fn analysis(args: &Analysis) -> anyhow::Result<u8> {
         if args.svg.is_some() {
             bail!("--svg draws one AnalysisRun: name it");
         }
-        let runs = api.list(&ListParams::default()).await.context("listing AnalysisRuns")?.items;
+        let runs = api.list(&ListParams::default()).await;
+        let runs = runs.map_err(|e| ApplyError::from_kube("listing AnalysisRuns", e))?.items;
         super::say(&match args.output {
             Output::Text if runs.is_empty() => format!("no AnalysisRuns in namespace {namespace}"),
             Output::Text => list(runs),
@@ -47,7 +52,9 @@ pub async fn analysis(args: &Analysis) -> anyhow::Result<u8> {
         });
         return Ok(0);
     };
-    let found = api.get_opt(name).await.with_context(|| format!("reading AnalysisRun {name}"))?;
+    let found = api.get_opt(name).await;
+    let reading = |e| ApplyError::from_kube(&format!("reading AnalysisRun {name}"), e);
+    let found = found.map_err(reading)?;
     let run = found.ok_or_else(|| {
         anyhow!("AnalysisRun {name} not found in namespace {namespace}: kubectl sluice analysis lists them")
     })?;
@@ -60,13 +67,25 @@ pub async fn analysis(args: &Analysis) -> anyhow::Result<u8> {
         Output::Json => serde_json::to_string_pretty(&run)?,
         Output::Yaml => serde_saphyr::to_string(&run)?,
     });
-    let verdict = run.status.and_then(|status| status.verdict).unwrap_or_default();
-    Ok(match verdict {
+    Ok(exit_code(&run))
+}
+
+fn exit_code(run: &AnalysisRun) -> u8 {
+    match run.status.as_ref().and_then(|status| status.verdict).unwrap_or_default() {
+        _ if is_stopped(run) => 0,
         Verdict::Pass => 0,
         Verdict::Fail => 1,
         Verdict::Inconclusive => 2,
         Verdict::Continue => 3,
-    })
+    }
+}
+
+/// Ended from outside before it could tell, as a background analysis is by the end of its release:
+/// nothing of what it measured spoke against it.
+fn is_stopped(run: &AnalysisRun) -> bool {
+    let Some(status) = &run.status else { return false };
+    let measured = status.metric_results.iter().any(|metric| metric.successful > 0);
+    run.spec.terminate && status.verdict == Some(Verdict::Inconclusive) && measured
 }
 
 /// The runs, newest first.
@@ -76,11 +95,15 @@ fn list(mut runs: Vec<AnalysisRun>) -> String {
     table.load_style(NOTHING);
     table.set_header(["NAME", "ROLLOUT", "SCOPE", "VERDICT", "STARTED", "WHY"]);
     for run in runs {
+        let stopped = is_stopped(&run);
         let status = run.status.unwrap_or_default();
         let release = run.spec.release.unwrap_or_default();
         let why = status.reason.or(status.missing).unwrap_or_default();
         let started = status.started_at.map_or_else(|| "-".to_owned(), |at| format!("{:.0}", at.0));
-        let verdict = format!("{:?}", status.verdict.unwrap_or_default());
+        let verdict = match stopped {
+            true => STOPPED.to_owned(),
+            false => format!("{:?}", status.verdict.unwrap_or_default()),
+        };
         let name = run.metadata.name.unwrap_or_default();
         table.add_row([name, release.rollout, release.scope, verdict, started, shortened(&why)]);
     }
@@ -125,7 +148,11 @@ pub fn page(run: &AnalysisRun, colours: bool) -> String {
         (Some(from), None) => format!(", started at {:.0}", from.0),
         (None, _) => String::new(),
     };
-    line("Verdict", format!("{}{after}", painted(verdict, colours)));
+    let word = match is_stopped(run) {
+        true => STOPPED.to_uppercase(),
+        false => painted(verdict, colours),
+    };
+    line("Verdict", format!("{word}{after}"));
     if let Some(reason) = status.reason.as_ref().filter(|reason| !reason.is_empty()) {
         line("Why", reason.clone());
     }
@@ -192,6 +219,9 @@ pub fn metrics(run: &AnalysisRun, colours: bool) -> String {
         if let Some(note) = note(result) {
             let _ok = writeln!(notes, "{}: {note}", result.name);
         }
+    }
+    if let Some(calibration) = &status.calibration {
+        let _ok = writeln!(notes, "{}", calibration.message);
     }
     let mut text = trimmed(&table);
     if colours {

@@ -14,6 +14,9 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The namespace of install and uninstall.
+const HOME_HELP: &str = "Where the controller runs. Default: sluice-system";
+
 /// Which cluster and namespace.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Cluster {
@@ -90,7 +93,8 @@ pub enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
-    /// Show one Rollout. Exit code: 0 done, 1 failed or rolled back, 2 waiting for a person, 3 under way.
+    /// Show one Rollout. Exit code: 0 done, 1 failed or rolled back, 2 waiting for a person, 3 under way,
+    /// 4 it could not be asked.
     Status {
         /// Follow it until it is done, failed, or waits for a person.
         #[arg(short, long)]
@@ -161,8 +165,11 @@ pub enum Command {
     /// Check manifests without a cluster. Exit code: 0 good, 1 errors, 2 nothing of ours in them.
     Lint {
         /// Files or folders; `-` reads standard input.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "filename")]
         files: Vec<PathBuf>,
+        /// The same, as other commands and kubectl take it.
+        #[arg(short, long)]
+        filename: Vec<PathBuf>,
         /// How to print.
         #[arg(short, long, value_enum, default_value_t)]
         output: LintOutput,
@@ -174,18 +181,21 @@ pub enum Command {
     /// soon it finds a bad one.
     Backtest(Box<super::backtest::Backtest>),
     /// Show one AnalysisRun, or list them: each metric's numbers, how sure they are, how they went.
-    /// Exit code: 0 passed, 1 failed, 2 cannot tell, 3 under way.
+    /// Exit code: 0 passed, or stopped with its release, 1 failed, 2 cannot tell, 3 under way, 4 it could
+    /// not be asked.
     Analysis(Analysis),
     /// How long a step must last: minutes to a verdict, and the smallest rise that can be seen.
     Power(Power),
     /// Install the definitions, the admission policies, the permissions and the controller.
     Install(Install),
-    /// Take everything away; originals are restored first. Exit code: 0 all gone, 1 something is left.
+    /// Take everything away, with every Rollout and template (see --keep-crds); workloads get their own
+    /// fields back first. Exit code: 0 all gone, 1 something is left.
+    #[command(mut_arg("namespace", |arg| arg.help(HOME_HELP)))]
     Uninstall {
-        /// Which cluster; the controller runs in --namespace, `sluice-system` if it is not given.
+        /// Which cluster.
         #[command(flatten)]
         cluster: Cluster,
-        /// Leave the custom resource definitions, and with them every Rollout, in place.
+        /// Leave the custom resource definitions, and with them every Rollout and template, in place.
         #[arg(long)]
         keep_crds: bool,
         /// Let go of every workload and delete nothing but Gates: the rest is Helm's to delete.
@@ -269,7 +279,7 @@ pub struct Analyze {
     #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
     /// Ask this server in place of those that the Prometheus metrics name by address or ref.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", visible_alias = "prometheus")]
     pub provider_address: Option<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
@@ -278,8 +288,9 @@ pub struct Analyze {
 
 /// `sluice controller`.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("namespace", |arg| arg.help("Look at this namespace only. Default: at all")))]
 pub struct Controller {
-    /// Which cluster; with --namespace only that namespace is looked at.
+    /// Which cluster.
     #[command(flatten)]
     pub cluster: Cluster,
     /// The Prometheus that a metric without an address asks.
@@ -308,8 +319,9 @@ pub struct Controller {
 
 /// `sluice install`.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("namespace", |arg| arg.help(HOME_HELP)))]
 pub struct Install {
-    /// Which cluster; the controller runs in --namespace, `sluice-system` if it is not given.
+    /// Which cluster.
     #[command(flatten)]
     pub cluster: Cluster,
     /// The controller's image.
@@ -327,7 +339,7 @@ pub struct Install {
 #[derive(Debug, Clone, Args)]
 pub struct Power {
     /// Requests per second of both versions together.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub rps: f64,
     /// The share of them that is bad today.
     #[arg(long, value_parser = super::power::share)]

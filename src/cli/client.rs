@@ -1,8 +1,8 @@
 //! The cluster a person means, and the Rollouts in it.
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use super::args::Cluster;
@@ -49,15 +49,42 @@ impl Cluster {
         let options = KubeConfigOptions { context: self.context.clone(), ..Default::default() };
         Ok(match &self.kubeconfig {
             Some(path) => {
-                let file = Kubeconfig::read_from(path)
-                    .with_context(|| format!("--kubeconfig {}", path.display()))?;
-                Config::from_custom_kubeconfig(file, &options).await?
+                let at = format!("--kubeconfig {}", path.display());
+                let file = Kubeconfig::read_from(path).map_err(|e| unusable(&at, &e))?;
+                let config = Config::from_custom_kubeconfig(file, &options).await;
+                config.map_err(|e| unusable(&at, &e))?
             }
-            None if self.context.is_some() => Config::from_kubeconfig(&options).await?,
-            None => Config::infer().await.context(
-                "no cluster: set KUBECONFIG, pass --kubeconfig, or run sluice demo --keep for one",
-            )?,
+            None if self.context.is_some() => {
+                let config = Config::from_kubeconfig(&options).await;
+                config.map_err(|e| unusable(&where_from(), &e))?
+            }
+            // Its words are whole: its sources say them again.
+            None => Config::infer().await.map_err(|e| {
+                anyhow!(
+                    "no cluster in {}: set KUBECONFIG, pass --kubeconfig, or run sluice demo --keep \
+                     for one: {e}",
+                    where_from()
+                )
+            })?,
         })
+    }
+}
+
+/// Where a kubeconfig is looked for when none is named.
+fn where_from() -> String {
+    match std::env::var("KUBECONFIG") {
+        Ok(path) => format!("KUBECONFIG={path}"),
+        Err(_) => "~/.kube/config".to_owned(),
+    }
+}
+
+/// A kubeconfig that gives no cluster, said once: the error's words have those of its sources in them.
+fn unusable(at: &str, error: &KubeconfigError) -> anyhow::Error {
+    match error {
+        KubeconfigError::LoadContext(name) => {
+            anyhow!("{at} has no context {name}: kubectl config get-contexts lists those it has")
+        }
+        error => anyhow!("{at}: {error}"),
     }
 }
 
@@ -99,7 +126,9 @@ pub async fn find(client: &Client, namespace: &str, name: &str) -> anyhow::Resul
                 names.join(", ")
             ))
         }
-        Err(error) => Err(anyhow!(error).context(format!("reading Rollout {namespace}/{name}"))),
+        Err(error) => {
+            Err(ApplyError::from_kube(&format!("reading Rollout {namespace}/{name}"), error).into())
+        }
     }
 }
 
@@ -113,7 +142,7 @@ pub async fn list(api: &Api<Rollout>) -> anyhow::Result<Vec<Rollout>> {
         Err(kube::Error::Api(status)) if status.code == 404 => {
             Err(anyhow!("this cluster has no Rollouts (sluice.dev): run sluice install first"))
         }
-        Err(error) => Err(anyhow!(error).context("listing Rollouts")),
+        Err(error) => Err(ApplyError::from_kube("listing Rollouts", error).into()),
     }
 }
 
@@ -121,6 +150,12 @@ pub async fn list(api: &Api<Rollout>) -> anyhow::Result<Vec<Rollout>> {
 #[must_use]
 pub fn remedy(error: &anyhow::Error) -> Option<&'static str> {
     error.chain().find_map(|cause| {
+        if let Some(ApplyError::Encoding { .. }) = cause.downcast_ref() {
+            return Some(
+                "what answers is no API server, or is one of another version: does a proxy or a \
+                 login page stand before it? check the address in the kubeconfig",
+            );
+        }
         let code = match (cause.downcast_ref::<kube::Error>(), cause.downcast_ref::<ApplyError>()) {
             (Some(kube::Error::Api(status)), _) => Some(status.code),
             (Some(kube::Error::Auth(_)), _) => Some(401),

@@ -1,8 +1,9 @@
 //! `sluice controller`.
 
+use std::io::IsTerminal as _;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use tokio::sync::watch;
 
 use super::args;
@@ -18,10 +19,20 @@ use crate::telemetry::Metrics;
 /// No cluster, a taken port, a lost Lease.
 pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
     log(args.log_json);
+    let default = server_of(args.prometheus.as_deref())?;
+    if default.is_none() && args.poll_alerts.as_ref().is_some_and(String::is_empty) {
+        bail!(
+            "--poll-alerts: there is no server to ask: add --prometheus, or name a \
+             ClusterMetricProvider: --poll-alerts=NAME"
+        );
+    }
     let metrics = Arc::new(Metrics::new()?);
     let (stop_now, stop) = watch::channel(false);
     let alerts = Arc::new(OnceLock::new());
-    let more = server::alerts_router(alerts.clone());
+    let more = match &args.alerts_secret {
+        Some(_) => server::alerts_router(alerts.clone()),
+        None => server::no_alerts(),
+    };
     let served = server::serve(args.listen, metrics.clone(), more, stop.clone())
         .await
         .with_context(|| format!("--listen {}: choose a free port", args.listen))?;
@@ -40,11 +51,6 @@ pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
         let _nobody = stop_now.send(true);
     });
     let Some(account) = account(&client, stop.clone()).await else { return Ok(0) };
-    let default = args
-        .prometheus
-        .as_ref()
-        .map(|address| Server::at(address).map_err(|e| anyhow!("--prometheus: {e}")))
-        .transpose()?;
     let catalog = Catalog { default, ..Catalog::default() };
     let pool = Pool::in_cluster(catalog, client.clone(), &args.lease_namespace)?;
     let pages = args.poll_alerts.map(|name| {
@@ -65,6 +71,16 @@ pub async fn controller(args: args::Controller) -> anyhow::Result<u8> {
     served.abort();
     ended?;
     Ok(0)
+}
+
+/// The server of `--prometheus`.
+///
+/// # Errors
+/// It is no address.
+pub(super) fn server_of(prometheus: Option<&str>) -> anyhow::Result<Option<Server>> {
+    prometheus
+        .map(|address| Server::at(address).map_err(|e| anyhow!("--prometheus: {e}")))
+        .transpose()
 }
 
 /// Who we are, asked until the API server answers; `None` when the end was asked for first.
@@ -97,7 +113,11 @@ fn log(json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=warn"));
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        // A file has no use for colours.
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let _already = if json { base.json().try_init() } else { base.compact().try_init() };
 }
 

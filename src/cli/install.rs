@@ -32,6 +32,8 @@ const NO_LINT: &str = "the warnings at admission are left out: this API server d
 const OURS: &str = "/apis/sluice.dev/v1beta1";
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies";
 const LINT: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+/// What every controller carries, as a query.
+const LABELS: &str = "app.kubernetes.io/name%3Dsluice,app.kubernetes.io/component%3Dcontroller";
 
 /// Applies every object, or prints them.
 ///
@@ -43,6 +45,8 @@ pub(crate) async fn install(args: &Install) -> anyhow::Result<String> {
         image: args.image.clone(),
         prometheus: args.prometheus.clone(),
     };
+    // The controller would end by it, long after this has said that all is well.
+    super::controller::server_of(args.prometheus.as_deref())?;
     if args.dry_run {
         let mut out = String::new();
         for object in manifests::everything(&choices)? {
@@ -142,6 +146,9 @@ pub(crate) struct Extent {
 pub(crate) async fn uninstall(cluster: &Cluster, extent: Extent) -> anyhow::Result<u8> {
     let home = cluster.namespace.clone().unwrap_or_else(|| HOME.to_owned());
     let (client, _) = cluster.connect().await?;
+    let controllers =
+        items(&client, &format!("/apis/apps/v1/deployments?labelSelector={LABELS}")).await?;
+    elsewhere(&controllers, &home)?;
     let mut away = Away { client, held: 0, left: 0 };
     away.stop_controller(&home).await?;
     away.let_go_of_all().await?;
@@ -158,13 +165,31 @@ pub(crate) async fn uninstall(cluster: &Cluster, extent: Extent) -> anyhow::Resu
     } else if away.held > 0 {
         say("the definitions stay, because a workload is still held: run uninstall again");
     } else {
-        objects.extend(manifests::definitions()?);
+        let definitions = manifests::definitions()?;
+        if let Some(warning) = away.lost_with(&definitions).await? {
+            say(&warning);
+        }
+        objects.extend(definitions);
     }
     for object in objects.iter().rev() {
         away.delete(object).await;
     }
     say(&format!("Namespace {home} stays: delete it if nothing else lives there"));
     Ok(away.code())
+}
+
+/// Everything but the controller's own objects is the whole cluster's: they are not taken from under a
+/// controller that stays.
+fn elsewhere(controllers: &[Value], home: &str) -> anyhow::Result<()> {
+    let lives = |object: &Value| {
+        object.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned)
+    };
+    let all: BTreeSet<String> = controllers.iter().filter_map(lives).collect();
+    if all.is_empty() || all.contains(home) {
+        return Ok(());
+    }
+    let all = all.into_iter().collect::<Vec<_>>().join(", ");
+    bail!("the controller runs in {all}, not in {home}: pass that with -n; nothing was changed")
 }
 
 /// An uninstall under way.
@@ -193,8 +218,7 @@ impl Away {
             }
             Err(e) => return Err(e.into()),
         }
-        let labels = "app.kubernetes.io/name%3Dsluice,app.kubernetes.io/component%3Dcontroller";
-        let pods = format!("/api/v1/namespaces/{home}/pods?labelSelector={labels}");
+        let pods = format!("/api/v1/namespaces/{home}/pods?labelSelector={LABELS}");
         for _ in 0..LOOKS {
             if items(&self.client, &pods).await?.is_empty() {
                 say(&format!("Deployment {home}/{NAME}: stopped"));
@@ -210,6 +234,7 @@ impl Away {
         let rollouts: Vec<Rollout> = read_all(&self.client, "rollouts").await?;
         let gates: Vec<Gate> = read_all(&self.client, "gates").await?;
         let mut known = BTreeSet::new();
+        let mut still_held = BTreeSet::new();
         for rollout in &rollouts {
             let meta = &rollout.metadata;
             let namespace = meta.namespace.clone().unwrap_or_default();
@@ -219,10 +244,13 @@ impl Away {
                 continue;
             }
             let done = verbs::release(&self.client, &namespace, rollout).await;
-            self.held += usize::from(done.is_err());
             match done {
                 Ok(_) => say(&format!("Rollout {namespace}/{name}: its workload is let go")),
-                Err(e) => say(&format!("Rollout {namespace}/{name}: still held: {e:#}")),
+                Err(e) => {
+                    self.held += 1;
+                    still_held.insert(namespace.clone());
+                    say(&format!("Rollout {namespace}/{name}: still held: {e:#}"));
+                }
             }
             if let Some(rests) = let_go::rests(&self.client, &namespace, rollout).await {
                 say(&rests);
@@ -230,7 +258,7 @@ impl Away {
         }
         for gate in &gates {
             let namespace = gate.metadata.namespace.clone().unwrap_or_default();
-            let mut free = true;
+            let mut free = !still_held.contains(&namespace);
             for (workload, entry) in &gate.spec.deployments {
                 let rollout = entry.rollout.clone().unwrap_or_default();
                 let has_rollout = known.contains(&(namespace.clone(), rollout.clone()));
@@ -261,10 +289,14 @@ impl Away {
         Http::merge(gate, body).send(&self.client).await?;
         for _ in 0..LOOKS {
             let world = let_go::read(&self.client, namespace).await?;
+            if let Some(why) = world.blind() {
+                bail!("{why}");
+            }
             let Some((rollout, plan)) = world.orphan(namespace, name) else { return Ok(()) };
             let now = SystemClock.now();
-            let target =
-                Target { rollout: &rollout, account: &account, instance: "sluice uninstall", now };
+            let gate = world.gate_at(namespace);
+            let instance = "sluice uninstall";
+            let target = Target { rollout: &rollout, account: &account, instance, now, gate };
             let_go::carried(&self.client, &target, &plan).await?;
             tokio::time::sleep(PAUSE).await;
         }
@@ -285,6 +317,23 @@ impl Away {
             ));
         }
         self.delete_at(&at, &format!("Gate {namespace}/{}", crate::api::GATE_NAME)).await;
+    }
+
+    /// What the API server deletes with the definitions, in a sentence.
+    async fn lost_with(&self, definitions: &[Value]) -> anyhow::Result<Option<String>> {
+        let mut lost = Vec::new();
+        for definition in definitions {
+            let text = |at| definition.pointer(at).and_then(Value::as_str).unwrap_or_default();
+            let count =
+                items(&self.client, &format!("{OURS}/{}", text("/spec/names/plural"))).await?;
+            if !count.is_empty() {
+                lost.push(format!("{} {}", count.len(), text("/spec/names/kind")));
+            }
+        }
+        let all = lost.join(", ");
+        Ok((!lost.is_empty()).then(|| {
+            format!("with the definitions go their objects: {all}; --keep-crds would keep them")
+        }))
     }
 
     async fn delete(&mut self, object: &Value) {

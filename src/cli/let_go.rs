@@ -13,8 +13,8 @@ use super::client::patiently;
 use crate::api::Rollout;
 use crate::apply::{ApplyError, Class, Http, Operator, Seen, Target, run as carry_out};
 use crate::clock::{Clock, SystemClock};
-use crate::observe::{Kind, World};
-use crate::rollout::{self, Action, Plan};
+use crate::observe::{Kind, Unlisted, World};
+use crate::rollout::{self, Action, Plan, Refusal};
 
 /// Rounds of read, plan and write; each waits for what the one before asked for.
 const ROUNDS: usize = 120;
@@ -33,9 +33,15 @@ pub(crate) async fn run(
         let Some(mut snapshot) = world.snapshot(namespace, &name, &account) else {
             return Ok(format!("{name}: the Rollout is gone, nothing of it is left"));
         };
+        if let Some(Refusal::Read(why)) = &snapshot.refusal {
+            bail!("{why}");
+        }
         snapshot.rollout.spec.disabled = true;
         let plan = rollout::plan(&snapshot, clock.now());
-        let quiet = plan.actions.iter().all(|a| matches!(a, Action::Status | Action::Event(_)));
+        // An entry of ours that is the only one in `managedFields` stays whatever is asked.
+        let is_last =
+            |a: &Action| matches!(a, Action::Status | Action::Event(_) | Action::Disown { .. });
+        let quiet = plan.actions.iter().all(is_last);
         let over = plan.status.release.is_none();
         let now = clock.now();
         let target = Target {
@@ -43,6 +49,7 @@ pub(crate) async fn run(
             account: &account,
             instance: "sluice let-go",
             now,
+            gate: world.gate_at(namespace),
         };
         if !carried(client, &target, &plan).await? {
             continue;
@@ -115,7 +122,7 @@ pub(crate) async fn who_am_i(client: &kube::Client) -> anyhow::Result<String> {
     name.map(str::to_owned).ok_or_else(|| anyhow!("the API server does not say who we are"))
 }
 
-/// Everything of one namespace, read now.
+/// Everything of one namespace, read now. What may not be listed is noted: it is not nothing.
 pub(crate) async fn read(client: &kube::Client, namespace: &str) -> anyhow::Result<World> {
     let mut world = World::new();
     // The Rollout last: what it says of the others is then never older than they are.
@@ -133,8 +140,13 @@ pub(crate) async fn read(client: &kube::Client, namespace: &str) -> anyhow::Resu
         };
         let list = match patiently(|| Http::get(path.clone()).send(client)).await {
             Ok(list) => list,
-            // Not served here, or not ours to read: the plan does without.
-            Err(e) if matches!(e.code(), Some(403 | 404)) => continue,
+            Err(e) if matches!(e.code(), Some(403 | 404)) => {
+                let forbidden = e.code() == Some(403);
+                if let Some(why) = unlisted(kind, namespace, forbidden) {
+                    world.cannot_list(kind, why);
+                }
+                continue;
+            }
             Err(e) => return Err(e.into()),
         };
         let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -152,4 +164,32 @@ pub(crate) async fn read(client: &kube::Client, namespace: &str) -> anyhow::Resu
         }
     }
     Ok(world)
+}
+
+/// What it means for a plan that a person cannot list a kind. Who has no right to routes may still let go of
+/// a workload that has none.
+fn unlisted(kind: Kind, namespace: &str, forbidden: bool) -> Option<Unlisted> {
+    let (group, _, _, plural) = kind.names();
+    let of = if group.is_empty() { String::new() } else { format!(".{group}") };
+    let routes = matches!(kind, Kind::HttpRoute | Kind::GrpcRoute);
+    let needed = match kind {
+        Kind::Rollout | Kind::Gate | Kind::AnalysisRun => true,
+        Kind::Deployment | Kind::ReplicaSet | Kind::Pod | Kind::Service => true,
+        _ => routes,
+    };
+    let changed = if routes { ", and the release has changed some" } else { "" };
+    needed.then(|| match forbidden {
+        true => {
+            let why = format!(
+                "this account may not list {plural}{of} in namespace {namespace}{changed}: nothing \
+                 more is written; ask for get, list and update on them (the ClusterRole \
+                 sluice-admin has what is needed)"
+            );
+            if routes { Unlisted::Absent(why) } else { Unlisted::Holds(why) }
+        }
+        false => Unlisted::Absent(format!(
+            "{plural}{of} are not served{changed}: nothing more is written; install their definition \
+             again"
+        )),
+    })
 }

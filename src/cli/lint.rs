@@ -7,6 +7,7 @@
 
 mod place;
 mod sarif;
+mod steps;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ use crate::spec::{Plan, SpecError, supported};
 pub use crate::analysis::Severity;
 use place::Node;
 pub use place::Place;
+use steps::{Waits, endless, waits};
 
 /// How the finding begins that says no more than a schema's.
 const UNREADABLE: &str = "cannot be read";
@@ -126,7 +128,7 @@ pub struct Linted {
 }
 
 /// Everything that was looked at.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Our objects.
     pub objects: Vec<Linted>,
@@ -135,16 +137,21 @@ pub struct Report {
     /// Which templates each template names.
     #[serde(skip)]
     named: BTreeMap<TemplateKey, Named>,
+    /// What steps wait for, by the index of their Rollout in the report's objects.
+    #[serde(skip)]
+    waits: Vec<(usize, Waits)>,
 }
 
 /// The templates that a template names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Named {
     /// Its index in the report's objects.
     object: usize,
     refs: Vec<TemplateRef>,
     /// Where each name stands, in the same order.
     places: Vec<Place>,
+    /// What it says, where it can be read.
+    spec: Option<AnalysisTemplateSpec>,
 }
 
 /// What a lint comes to.
@@ -219,14 +226,21 @@ impl Report {
         let cluster = match text("/kind") {
             "AnalysisTemplate" => false,
             "ClusterAnalysisTemplate" => true,
+            "Rollout" => {
+                let object_of_it = self.objects.len();
+                self.waits.extend(waits(object, node).into_iter().map(|w| (object_of_it, w)));
+                return;
+            }
             _ => return,
         };
+        let spec = object.get("spec").cloned().unwrap_or_default();
+        let spec = serde_json::from_value::<AnalysisTemplateSpec>(spec).ok();
         let refs = object.pointer("/spec/templates").cloned().unwrap_or(Value::Array(Vec::new()));
         let refs: Vec<TemplateRef> = serde_json::from_value(refs).unwrap_or_default();
         let name = |i| format!("{}.templateName", reference(i));
         let places = (0..refs.len()).map(|i| node.locate(&name(i))).collect();
         let key = (cluster, text("/metadata/name").to_owned());
-        self.named.insert(key, Named { object: self.objects.len(), refs, places });
+        self.named.insert(key, Named { object: self.objects.len(), refs, places, spec });
     }
 
     /// Adds what is wrong between the objects, once all of them were added.
@@ -239,6 +253,18 @@ impl Report {
             finding.place = at.and_then(|i| named.places.get(i)).copied().unwrap_or_default();
             if let Some(object) = self.objects.get_mut(named.object) {
                 object.findings.push(finding);
+            }
+        }
+        for (object, waits) in std::mem::take(&mut self.waits) {
+            let spec = |key: &TemplateKey| self.named.get(key)?.spec.as_ref();
+            for (path, place, template, metric) in endless(&waits, spec) {
+                let message = analysis::endless_step(metric);
+                let mut finding = error_at(Rule::Template, path, &quoted(template), message);
+                (finding.remedy, finding.place) =
+                    (Some(analysis::ENDLESS_REMEDY.to_owned()), place);
+                if let Some(object) = self.objects.get_mut(object) {
+                    object.findings.push(finding);
+                }
             }
         }
     }

@@ -28,17 +28,21 @@ pub use client::install_crypto;
 
 use crate::api::status::RequestVerb;
 
-/// Parses and runs; the exit code is what the command says, 1 for an error.
+/// Where 1 to 3 say how a release or an analysis stands: it could not be asked.
+const NOT_ASKED: u8 = 4;
+
+/// Parses and runs; the exit code is what the command says, 1 for an error of most.
 pub async fn main(args: Vec<OsString>) -> u8 {
     let verb = args.get(1).cloned();
+    let is = |verbs: &[&str]| verbs.iter().any(|name| verb.as_ref().is_some_and(|v| v == name));
+    let asks = is(&["status", "analysis"]);
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
             let code = match u8::try_from(error.exit_code()).unwrap_or(2) {
                 // There 2 means that the metrics cannot tell.
-                2 if verb.is_some_and(|verb| verb == "analyze" || verb == "backtest") => {
-                    analyze::WRONG_INPUT
-                }
+                2 if is(&["analyze", "backtest"]) => analyze::WRONG_INPUT,
+                2 if asks => NOT_ASKED,
                 code => code,
             };
             let _broken = error.print();
@@ -50,7 +54,7 @@ pub async fn main(args: Vec<OsString>) -> u8 {
         Err(error) => {
             let remedy = client::remedy(&error).map(|r| format!("; {r}")).unwrap_or_default();
             complain(&format!("{error:#}{remedy}"));
-            1
+            if asks { NOT_ASKED } else { 1 }
         }
     }
 }
@@ -82,7 +86,9 @@ async fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::LetGo(named) => verbs::let_go(&named).await?,
         Command::Plan { output, named } => show::plan(&named, output).await?,
         Command::Crds => crds::yaml(),
-        Command::Lint { files, output } => return files::lint(&files, output),
+        Command::Lint { files, filename, output } => {
+            return files::lint(&[files, filename].concat(), output);
+        }
         Command::Analysis(args) => return Box::pin(analysis::analysis(&args)).await,
         Command::Analyze(args) => return analyze::analyze(&args).await,
         Command::Backtest(args) => return backtest::backtest(&args).await,

@@ -11,6 +11,7 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use super::args::{Output, Power};
+use crate::analysis::compare::SOONEST;
 use crate::analysis::judge::sequential::{self, goal};
 use crate::stats::planner::Traffic;
 use crate::stats::pods;
@@ -117,6 +118,15 @@ pub fn forecast(args: &Power) -> anyhow::Result<Forecast> {
         bail!("--harmful {}: must be a rise above 0%, such as 50%", args.harmful);
     }
     let harmful = 1.0 + args.harmful;
+    if harmful * args.base > 1.0 {
+        bail!(
+            "--harmful {}: x{} of {} bad requests is more than all of them; write a rise of at most {}",
+            percent(args.harmful),
+            number(harmful),
+            percent(args.base),
+            percent(libm::floor(1e4 * (1.0 / args.base - 1.0)) / 1e4)
+        );
+    }
     let traffic = Traffic { per_second: args.rps, canary: args.weight, bad: args.base };
     let pods = pod_noise(args, harmful)?;
     let goal = goal(args.alpha, harmful, noise(args));
@@ -125,7 +135,8 @@ pub fn forecast(args: &Power) -> anyhow::Result<Forecast> {
     // A rate of bad events above one is nothing that could happen.
     ratios.retain(|ratio| ratio * args.base <= 1.0);
     ratios.sort_by(f64::total_cmp);
-    let known = |minutes: f64| Some(minutes).filter(|m| m.is_finite());
+    let soonest = SOONEST.as_secs_f64() / 60.0;
+    let known = |minutes: f64| Some(minutes.max(soonest)).filter(|m| m.is_finite());
     let find = |t: &Traffic, ratio, p| known(t.minutes_to_find(ratio, goal, p));
     let found = ratios.iter().map(|&ratio| Found {
         ratio,
@@ -148,7 +159,9 @@ pub fn forecast(args: &Power) -> anyhow::Result<Forecast> {
         minutes_to_pass: known(traffic.minutes_to_pass(harmful, args.beta, args.power)),
         within: args.within.map(|span| {
             let minutes = span.as_secs_f64() / 60.0;
-            Within { minutes, smallest_ratio: traffic.smallest_ratio(minutes, goal, args.power) }
+            let ratio = traffic.smallest_ratio(minutes, goal, args.power);
+            let can_be = |ratio: &f64| minutes >= soonest && ratio * args.base <= 1.0;
+            Within { minutes, smallest_ratio: ratio.filter(can_be) }
         }),
         weights: weights.collect(),
         pods,
@@ -381,6 +394,29 @@ mod tests {
         }
         assert_eq!((share("1%"), share("0.25")), (Ok(0.01), Ok(0.25)));
         assert!(share("often").is_err());
+    }
+
+    #[test]
+    fn a_harmful_rise_to_more_than_every_request_is_refused_with_one_that_can_be() {
+        let text = power(&Power { base: 0.6, ..args() }).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "--harmful 100%: x2 of 60% bad requests is more than all of them; write a rise of at most 66.66%"
+        );
+        let most = power(&Power { base: 0.6, harmful: 0.6666, ..args() }).unwrap();
+        assert!(most.contains("(harmful)") && !most.contains("NaN"), "{most}");
+    }
+
+    /// A canary pod has to be warm, and a tick has to pass.
+    #[test]
+    fn nothing_is_known_sooner_than_the_first_tick_of_a_warm_canary() {
+        let within = Some(std::time::Duration::from_secs(20));
+        let forecast = forecast(&Power { rps: 1e6, within, ..args() }).unwrap();
+        let times = forecast.found.iter().flat_map(|f| [f.half, f.wanted]);
+        let times = times.chain(forecast.weights.iter().map(|at| at.minutes));
+        let times = times.chain([forecast.minutes_to_pass]).flatten();
+        assert!(times.clone().count() > 10 && times.fold(f64::INFINITY, f64::min) == 0.5);
+        assert_eq!(forecast.within.unwrap().smallest_ratio, None, "20 seconds show nothing");
     }
 
     #[test]

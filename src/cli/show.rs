@@ -19,10 +19,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::rollout;
 
 /// Conditions that are there only while something is wrong.
-const WRONG: [&str; 7] = [
+const WRONG: [&str; 8] = [
     "AnalysisBlocked",
     "Conflict",
     "InvalidSpec",
+    "Refused",
     "Released",
     "RouteContended",
     "TrafficBlocked",
@@ -77,11 +78,11 @@ fn table(items: &[Rollout], everywhere: bool) -> String {
         let mut row = vec![
             item.metadata.name.clone().unwrap_or_default(),
             s.phase.map_or_else(dash, |p| format!("{p:?}")),
-            s.step.map_or_else(dash, |s| s.progress),
-            s.traffic.and_then(|t| t.observed).unwrap_or_else(dash),
-            s.ready.unwrap_or_else(dash),
-            s.verdict.unwrap_or_else(dash),
-            s.waiting_for.unwrap_or_else(dash),
+            s.step.as_ref().map_or_else(dash, |s| s.progress.clone()),
+            s.traffic.as_ref().and_then(|t| t.observed.clone()).unwrap_or_else(dash),
+            s.ready.clone().unwrap_or_else(dash),
+            s.verdict.clone().unwrap_or_else(dash),
+            why(&s).unwrap_or_else(dash),
         ];
         if everywhere {
             row.insert(0, item.metadata.namespace.clone().unwrap_or_default());
@@ -90,6 +91,18 @@ fn table(items: &[Rollout], everywhere: bool) -> String {
     }
     let text = table.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// What a Rollout waits for; after a release that failed also why it did.
+fn why(s: &RolloutStatus) -> Option<String> {
+    let last = s.last_release.as_ref().filter(|last| last.decision != "Promoted");
+    let reason = last.filter(|_| s.release.is_none()).and_then(|last| last.reason.as_ref());
+    match (&s.waiting_for, reason) {
+        (Some(waiting), Some(reason)) if !waiting.contains(reason.as_str()) => {
+            Some(format!("{waiting} ({reason})"))
+        }
+        (waiting, _) => waiting.clone(),
+    }
 }
 
 /// One Rollout in full, in colours where `colours` says so.
@@ -195,7 +208,7 @@ fn next(s: &RolloutStatus, name: &str, namespace: &str) -> Option<String> {
         Some(r) if r.stage == Stage::Stepping && r.state == StepState::StepPaused => {
             &["approve", "abort"]
         }
-        None if s.rejected.is_some() => &["retry"],
+        None if super::verbs::holds_a_template(s) => &["retry"],
         _ => return None,
     };
     let line = |verb: &&str| format!("kubectl sluice {verb} {name} -n {namespace}");
@@ -362,5 +375,16 @@ status:
             assert!(lines.contains(&wanted), "no line {wanted:?} in\n{page}");
         }
         assert!(!page.contains('\u{1b}'), "no colours where none are wanted");
+    }
+
+    #[test]
+    fn a_row_of_a_release_that_failed_says_why_it_did() {
+        let mut rollout: Rollout = serde_saphyr::from_str(UNDER_WAY).unwrap();
+        assert!(!table(&[rollout.clone()], false).contains("0.2 > 0.1"), "another one runs");
+        let status = rollout.status.as_mut().unwrap();
+        status.release = None;
+        status.waiting_for = Some("another template: the newest one failed".to_owned());
+        let row = "another template: the newest one failed (step 1: errors: 0.2 > 0.1)";
+        assert!(table(&[rollout], false).contains(row));
     }
 }

@@ -1,11 +1,12 @@
 //! `sluice simulate`: manifests and a scenario in virtual time.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::args::{Output, Simulate};
-use super::files;
-use crate::sim::scenario::{Scenario, run};
+use crate::sim::scenario::{RunError, Scenario, run, title};
 
 /// Plays it; the exit code is 1 when an expectation is not met.
 ///
@@ -16,9 +17,12 @@ pub async fn simulate(args: &Simulate) -> anyhow::Result<u8> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("--scenario {}", path.display()))?;
     let scenario = Scenario::parse(&text).with_context(|| path.display().to_string())?;
-    let mut manifests = Vec::new();
-    for (shown, text) in files::read(&args.filename)? {
+    let (mut manifests, mut files) = (Vec::new(), BTreeMap::new());
+    for (shown, text) in super::files::read(&args.filename)? {
+        let before = manifests.len();
         objects(&shown, &text, &mut manifests)?;
+        let new = manifests.iter().skip(before);
+        files.extend(new.map(|manifest| (title(manifest), shown.clone())));
     }
     if manifests.is_empty() {
         bail!(
@@ -32,7 +36,13 @@ pub async fn simulate(args: &Simulate) -> anyhow::Result<u8> {
     // would give two transcripts.
     let played = tokio::task::spawn_blocking(move || {
         let one = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        anyhow::Ok(one.block_on(run(&scenario, &manifests, seed))?)
+        one.block_on(run(&scenario, &manifests, seed)).map_err(|error| {
+            let RunError::Refused { what, .. } = &error;
+            match files.get(what) {
+                Some(file) => anyhow::Error::from(error).context(file.clone()),
+                None => error.into(),
+            }
+        })
     });
     let report = played.await??;
     let outcomes = &report.outcomes;

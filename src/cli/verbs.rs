@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args::Named;
 use super::client::find;
 use crate::api::Rollout;
-use crate::api::status::{ReleaseStatus, RequestVerb, Stage, StepState, WindowHold};
+use crate::api::status::{ReleaseStatus, RequestVerb, RolloutStatus, Stage, StepState, WindowHold};
 use crate::apply::Http;
 
 /// Tries of a write that races with the controller's.
@@ -24,8 +24,16 @@ pub async fn ask(named: &Named, verb: RequestVerb) -> anyhow::Result<String> {
     let (client, namespace) = named.cluster.connect().await?;
     let rollout = find(&client, &namespace, &named.name).await?;
     let status = rollout.status.clone().unwrap_or_default();
-    let held = status.rejected.is_some() && verb == RequestVerb::Retry;
+    let held = holds_a_template(&status) && verb == RequestVerb::Retry;
     if status.release.is_none() && !held {
+        if verb == RequestVerb::Retry && status.rejected.is_some() {
+            bail!(
+                "{} of {} is back at its stable version: there is nothing to retry; apply the \
+                 template that failed, and retry lets it in, or a mended one, which needs no retry",
+                rollout.spec.workload_ref.kind,
+                rollout.spec.workload_ref.name
+            );
+        }
         bail!(
             "Rollout {} has no release under way: there is nothing to {}",
             named.name,
@@ -40,8 +48,7 @@ pub async fn ask(named: &Named, verb: RequestVerb) -> anyhow::Result<String> {
     {
         let waits = status.waiting_for.as_deref().unwrap_or("its pods");
         bail!(
-            "step {} of {} waits for no approval but for {waits}; kubectl sluice skip leaves its \
-             rest out",
+            "step {} of {} waits for no approval: {waits}; kubectl sluice skip leaves its rest out",
             release.step + 1,
             named.name
         );
@@ -50,6 +57,11 @@ pub async fn ask(named: &Named, verb: RequestVerb) -> anyhow::Result<String> {
     let body = json!({"status": {"request": {"verb": verb, "release": id}}});
     patch_status(&client, &namespace, &named.name, body).await?;
     Ok(asked(named, &namespace, &words(verb, status.release.as_ref())))
+}
+
+/// Whether a template that failed was applied again and waits for `retry`.
+pub(super) fn holds_a_template(status: &RolloutStatus) -> bool {
+    status.conditions.iter().any(|c| c.type_ == "TemplateHeld" && c.status == "True")
 }
 
 /// What was asked for, and how to see what comes of it.
@@ -149,28 +161,46 @@ pub async fn pause(named: &Named, paused: bool) -> anyhow::Result<String> {
     let body = json!({"spec": {"strategy": {"paused": paused}}});
     let at = path(&namespace, "rollouts", &named.name);
     send(&client, || Http::merge(at.clone(), body.clone())).await?;
-    let was = rollout.spec.strategy.paused;
-    let held = rollout.status.and_then(|s| s.release).and_then(|r| r.held);
-    let by_hand = held.is_some_and(|h| h.starts_with(crate::rollout::PAUSED_BY_HAND));
-    if !paused && by_hand {
-        let body = json!({"status": {"request": {"verb": RequestVerb::Approve}}});
-        patch_status(&client, &namespace, &named.name, body).await?;
-    }
     let name = &named.name;
-    Ok(match (paused, was || by_hand) {
-        (true, _) => format!("{name}: paused until kubectl sluice resume {name} -n {namespace}"),
-        (false, true) => asked(named, &namespace, "goes on"),
-        (false, false) => format!("{name}: was not paused"),
-    })
+    if paused {
+        return Ok(format!("{name}: paused until kubectl sluice resume {name} -n {namespace}"));
+    }
+    let was = rollout.spec.strategy.paused;
+    let release = rollout.status.and_then(|s| s.release);
+    let id = release.as_ref().map(|r| r.id.clone());
+    match release.and_then(|r| r.held) {
+        Some(hold) if is_pause(&hold) => {
+            let request = json!({"verb": RequestVerb::Approve, "release": id});
+            let body = json!({"status": {"request": request}});
+            patch_status(&client, &namespace, name, body).await?;
+        }
+        Some(hold) => bail!(
+            "{name} is not paused, it is held: {hold}; kubectl sluice approve {name} -n {namespace} goes on"
+        ),
+        None if !was => return Ok(format!("{name}: was not paused")),
+        None => {}
+    }
+    Ok(asked(named, &namespace, "goes on"))
 }
 
-/// Writes the template of an older native revision.
+/// Whether somebody, or an alert, has paused the release: no step is approved by lifting that.
+fn is_pause(hold: &str) -> bool {
+    hold.starts_with(crate::rollout::PAUSED_BY_HAND) || hold.starts_with(crate::rollout::PAUSED_BY)
+}
+
+/// Writes the template of an older native revision. A release that is set aside has its stable template there
+/// already, and would let the new one in again: it is ended.
 ///
 /// # Errors
 /// There is no such revision, or the API server refuses.
 pub async fn undo(named: &Named, to: Option<i64>) -> anyhow::Result<String> {
     let (client, namespace) = named.cluster.connect().await?;
     let rollout = find(&client, &namespace, &named.name).await?;
+    let release = rollout.status.as_ref().and_then(|s| s.release.as_ref());
+    if to.is_none() && release.is_some_and(|r| r.stage == Stage::Suspended) {
+        return ask(named, RequestVerb::Abort).await;
+    }
+    let free = is_free(&rollout);
     let workload = &rollout.spec.workload_ref.name;
     let base = format!("/apis/apps/v1/namespaces/{namespace}");
     let at = format!("{base}/deployments/{workload}");
@@ -213,10 +243,21 @@ pub async fn undo(named: &Named, to: Option<i64>) -> anyhow::Result<String> {
     let template = crate::workload::view::normal_template(&raw);
     let ops = json!([{"op": "replace", "path": "/spec/template", "value": template}]);
     send(&client, || Http::json_patch(at.clone(), ops.clone())).await?;
-    let then =
-        if goes_back { "the release goes back to it" } else { "it is released like any other" };
+    let then = if goes_back {
+        "the release goes back to it"
+    } else if free && deployment.pointer("/spec/paused") == Some(&Value::Bool(true)) {
+        "nothing holds it, and kubectl rollout resume lets it in"
+    } else {
+        "it is released like any other"
+    };
     let what = format!("Deployment {workload} has the template of revision {number} again: {then}");
     Ok(asked(named, &namespace, &what))
+}
+
+/// Whether the workload is nobody's: its Rollout is disabled, or it was let go.
+fn is_free(rollout: &Rollout) -> bool {
+    let mut conditions = rollout.status.iter().flat_map(|status| &status.conditions);
+    rollout.spec.disabled || conditions.any(|c| c.type_ == "Released" && c.status == "True")
 }
 
 fn revision(rs: &Value) -> Option<i64> {

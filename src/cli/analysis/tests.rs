@@ -147,3 +147,18 @@ fn a_curve_keeps_its_peak() {
     assert_eq!(blocks(&shares).chars().count(), CURVE);
     assert_eq!(blocks(&[]), "");
 }
+
+#[test]
+fn a_run_that_was_stopped_with_its_release_has_nothing_against_it() {
+    let mut run = run();
+    run.spec.terminate = true;
+    assert_eq!(exit_code(&run), 1, "what failed has failed");
+    let status = run.status.as_mut().unwrap();
+    status.verdict = Some(Verdict::Inconclusive);
+    status.reason = Some("errors: ended after 11 of 1000 measurements".to_owned());
+    assert_eq!(exit_code(&run), 0);
+    assert!(page(&run, false).contains("Verdict    STOPPED after 1m 15s"));
+    assert!(list(vec![run.clone()]).contains(" Stopped "));
+    run.spec.terminate = false;
+    assert_eq!(exit_code(&run), 2, "it ended by itself and cannot tell");
+}

@@ -92,7 +92,7 @@ pub struct Backtest {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Queries a second at most.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: u32,
     /// Exit with 1 when the judges of the files roll back more good releases than this, beyond doubt: when
     /// the lower end of the interval is above it.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::plot;
 use super::report::{JudgeReport, Report, number, percent, share};
+use crate::analysis::backtest::Summary;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -146,6 +147,20 @@ fn table(report: &Report) -> String {
     )
 }
 
+/// The windows of good releases that were not rolled back, in words.
+fn third(judge: &JudgeReport) -> String {
+    let words = |one: &Summary| percent(one.rollback.share);
+    match (&judge.passed, &judge.inconclusive) {
+        (Some(passed), Some(open)) => {
+            format!("; {} shown to be harmless, {} inconclusive", words(passed), words(open))
+        }
+        (None, Some(open)) if open.rollback.hits > 0 => {
+            format!("; {} held for want of data", words(open))
+        }
+        _ => String::new(),
+    }
+}
+
 fn row(judge: &JudgeReport, excess: bool) -> String {
     let rollback = &judge.unchanged.rollback;
     let mut cells = format!(
@@ -155,9 +170,7 @@ fn row(judge: &JudgeReport, excess: bool) -> String {
         share(rollback),
         rollback.hits,
         rollback.of,
-        judge.passed.as_ref().map_or_else(String::new, |passed| {
-            format!("; {} shown to be harmless", percent(passed.rollback.share))
-        }),
+        third(judge),
     );
     for one in &judge.regressions {
         let Some(found) = &one.found else {

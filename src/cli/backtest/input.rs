@@ -149,7 +149,7 @@ impl Input {
             canary: share("--canary", args.canary)?,
             alpha: share("--alpha", args.alpha.or(gathered.risk).unwrap_or(0.01))?,
             seed: args.seed,
-            rate: args.rate.max(1),
+            rate: args.rate,
             changes: changes(&args.inject, &gathered.signals)?,
             asked: gathered.asked,
             signals: gathered.signals,
@@ -268,6 +268,7 @@ fn template(
     // A canary config is one more metric, and the last.
     let config = metrics.split_off(run.spec.metrics.len().min(metrics.len()));
     for (metric, written) in metrics.into_iter().zip(&run.spec.metrics) {
+        let is_advisory = written.advisory;
         let written = crate::analysis::args::complete(written, &filled)?;
         gathered.sources.insert(metric.source.clone());
         match (&metric.compare, &written.compare) {
@@ -277,7 +278,8 @@ fn template(
                 gathered.step = shortest;
                 let signal = Signal::of(of, written, &args.pod_label, &mut gathered.asked);
                 let signal = signal.with_context(|| format!("metric {}", metric.name))?;
-                gathered.signals.push(signal);
+                let alone = metric.dry_run || is_advisory;
+                gathered.signals.push(Signal { alone, ..signal });
                 gathered.compares = true;
             }
             _ => limits.push(metric),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::input::Input;
 use super::reader::Reader;
@@ -27,6 +27,8 @@ pub(super) struct Taught {
     pub(super) level: f64,
     /// Windows that were learnt from.
     pub(super) windows: usize,
+    /// The age from which a canary pod is like the others.
+    pub(super) warm_up: Option<SignedDuration>,
 }
 
 /// Learns from `from` to `until`; the second is why nothing could be learnt.
@@ -49,7 +51,7 @@ pub(super) async fn learn(
         history: until.duration_since(from),
         windows: usize::MAX,
         length: span.window,
-        canary: vec![(jiff::SignedDuration::ZERO, input.playing(pods))],
+        canary: vec![(SignedDuration::ZERO, input.playing(pods))],
         exclude: Vec::new(),
         seed: input.seed,
     };
@@ -86,11 +88,11 @@ fn taught(
     asked: &[Asked],
     learnt: &Learnt,
 ) -> Result<Taught, String> {
-    let wanted = asked.iter().map(|asked| Wanted {
+    let wanted = asked.iter().zip(signals).map(|(asked, signal)| Wanted {
         key: &asked.key,
         comparison: &asked.comparison,
         tick: asked.tick,
-        alone: false,
+        alone: signal.alone,
     });
     let wanted: Vec<Wanted<'_>> = wanted.collect();
     let windows = learnt.windows.len();
@@ -108,10 +110,11 @@ fn taught(
         return Err(said);
     }
     let known = |signal: &&Signal| Comparison {
-        history: terms.history(&signal.comparison, false),
+        history: terms.history(&signal.comparison, signal.alone),
         ..signal.comparison.clone()
     };
-    Ok(Taught { height, comparisons: signals.iter().map(known).collect(), level, windows })
+    let comparisons = signals.iter().map(known).collect();
+    Ok(Taught { height, comparisons, level, windows, warm_up: terms.warm_up() })
 }
 
 fn asked(input: &Input, signal: &Signal) -> Asked {

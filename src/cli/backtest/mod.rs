@@ -52,6 +52,10 @@ pub(crate) async fn backtest(args: &Backtest) -> anyhow::Result<u8> {
             return Ok(WRONG_INPUT);
         }
     };
+    if let Err(error) = args.output.iter().try_for_each(writable) {
+        complain(&format!("{error:#}"));
+        return Ok(WRONG_INPUT);
+    }
     super::install_crypto();
     let pool = Pool::new(input.catalog.clone()).context("making an HTTP client")?;
     let reader = Reader::new(&input, &pool, Instant::now());
@@ -101,10 +105,19 @@ async fn read<'a>(
     Ok((bench, untaught))
 }
 
+/// Whether a file can be written, which nobody wants to hear after an hour of replay.
+fn writable(wanted: &Wanted) -> anyhow::Result<()> {
+    let (Wanted::Json(Some(path)) | Wanted::Html(path)) = wanted else { return Ok(()) };
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    opened.map(|_| ()).with_context(|| format!("writing {}", path.display()))
+}
+
 fn write(report: &Report, wanted: &[Wanted]) -> anyhow::Result<()> {
     let table = [Wanted::Table];
     for wanted in if wanted.is_empty() { &table } else { wanted } {
         let (path, text) = match wanted {
+            // Shares of no window are none.
+            Wanted::Table if report.windows.used == 0 => continue,
             Wanted::Table => {
                 say(&report.to_table());
                 continue;

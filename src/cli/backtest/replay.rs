@@ -10,7 +10,8 @@ use super::input::{Change, Counted, Input, Limits};
 use super::learn::Taught;
 use crate::analysis::Line;
 use crate::analysis::backtest::kayenta::{Config, Looks};
-use crate::analysis::backtest::ours::{After, Said, replay};
+use crate::analysis::backtest::limits::Ended;
+use crate::analysis::backtest::ours::{Played, Said, replay};
 use crate::analysis::backtest::{Draw, Feed, Injected, Signal, Tally, inject, limits};
 use crate::analysis::history::{Cut, Slice, Unusable, Window, cut};
 use crate::analysis::judge::sequential::{Comparison, Kind, ReadingError, Rules};
@@ -30,6 +31,8 @@ pub(super) struct Row {
     pub(super) unchanged: Tally,
     /// Good releases that it has shown to be harmless.
     pub(super) passed: Option<Tally>,
+    /// Good releases of which it could not tell.
+    pub(super) inconclusive: Option<Tally>,
     /// One for each change; none where it does not see the change.
     pub(super) changed: Vec<Option<Tally>>,
 }
@@ -107,6 +110,7 @@ impl<'a> Bench<'a> {
                 .map(|c| sees(input, &who, c).then(Tally::default))
                 .collect(),
             passed: matches!(who, Who::Ours | Who::Calibrated).then(Tally::default),
+            inconclusive: can_be_open(input, &who).then(Tally::default),
             unchanged: Tally::default(),
             who,
         };
@@ -288,6 +292,9 @@ impl<'a> Bench<'a> {
                     if let Some(passed) = &mut row.passed {
                         passed.count(said.passed.map(minutes), None);
                     }
+                    if let Some(inconclusive) = &mut row.inconclusive {
+                        inconclusive.count(said.inconclusive.map(minutes), None);
+                    }
                 }
                 Some(change) => {
                     if let Some(Some(tally)) = row.changed.get_mut(change) {
@@ -336,8 +343,9 @@ impl<'a> Bench<'a> {
                 {
                     return None;
                 }
-                let failed = limited(limits, world, &self.input.pod_label);
-                Some(Said { failed, ..Said::default() })
+                let ended = limited(limits, world, &self.input.pod_label);
+                let inconclusive = ended.held.then_some(world.until);
+                Some(Said { failed: ended.failed, inconclusive, ..Said::default() })
             }
         }
     }
@@ -345,8 +353,7 @@ impl<'a> Bench<'a> {
     fn ours(&mut self, change: Option<usize>, world: &World<'_>) -> Said {
         let compared = &self.compared;
         let rules = Rules { ends: Some(world.until), ..self.rules.clone() };
-        let after = if change.is_none() { After::GoOn } else { After::Stop };
-        let said = replay(&world.compared, compared, &rules, after);
+        let said = replay(&self.played(world, compared, None), &rules);
         match change {
             None if self.drawn.unchanged.len() < SHOWN => {
                 self.drawn.unchanged.push(said.path.clone());
@@ -366,7 +373,17 @@ impl<'a> Bench<'a> {
         let taught = self.taught.as_ref()?;
         let height = taught.height.clone();
         let rules = Rules { ends: Some(world.until), height, ..self.rules.clone() };
-        Some(replay(&world.compared, &taught.comparisons, &rules, After::Stop))
+        Some(replay(&self.played(world, &taught.comparisons, taught.warm_up), &rules))
+    }
+
+    fn played<'w>(
+        &'w self,
+        world: &'w World<'_>,
+        of: &'w [Comparison],
+        learnt: Option<SignedDuration>,
+    ) -> Vec<Played<'w>> {
+        let signals = compared(self.input).map(|(_, signal)| signal);
+        Played::deciding(signals, of, &world.compared, learnt)
     }
 
     /// The height at each tick of the judge without a history.
@@ -378,6 +395,18 @@ impl<'a> Bench<'a> {
 /// The signals that judges compare.
 pub(super) fn compared(input: &Input) -> impl Iterator<Item = (usize, &Signal)> {
     input.signals.iter().enumerate().filter(|(_, signal)| signal.compared)
+}
+
+/// Whether a judge has a third answer: that it cannot tell, or that it had no data.
+fn can_be_open(input: &Input, who: &Who) -> bool {
+    match who {
+        Who::Ours | Who::Calibrated => true,
+        Who::Kayenta(_) => false,
+        Who::Limits(at) => {
+            let limits = input.limits.get(*at);
+            limits.is_some_and(|limits| matches!(limits.counted, Counted::Template(_)))
+        }
+    }
 }
 
 /// Whether a change can be seen by a judge at all.
@@ -394,8 +423,8 @@ fn touched(limits: &Limits, change: &Change) -> bool {
     limits.feeds.iter().any(|(_, signal, _)| change.targets.contains(signal))
 }
 
-/// When limits would have rolled a world back.
-fn limited(limits: &Limits, world: &World<'_>, pod_label: &str) -> Option<Timestamp> {
+/// What limits would have done to a world.
+fn limited(limits: &Limits, world: &World<'_>, pod_label: &str) -> Ended {
     let mut fed: BTreeMap<usize, Vec<Line>> = BTreeMap::new();
     for (asked, signal, feed) in &limits.feeds {
         let feed: &Feed = feed;
@@ -418,10 +447,14 @@ fn limited(limits: &Limits, world: &World<'_>, pod_label: &str) -> Option<Timest
                 None => crate::analysis::Sample::Empty.into(),
             }
         }),
-        Counted::Flagger(checks) => limits::flagger(checks, from, until, |place, at| {
-            let rule = limits.rules.get(place).and_then(|rules| rules.first());
-            let answer = rule.map(|rule| asker.sample(rule, at));
-            answer.and_then(Result::ok).unwrap_or(crate::analysis::Sample::Empty)
-        }),
+        // To Flagger no value is one that is out of range.
+        Counted::Flagger(checks) => {
+            let failed = limits::flagger(checks, from, until, |place, at| {
+                let rule = limits.rules.get(place).and_then(|rules| rules.first());
+                let answer = rule.map(|rule| asker.sample(rule, at));
+                answer.and_then(Result::ok).unwrap_or(crate::analysis::Sample::Empty)
+            });
+            Ended { failed, held: false }
+        }
     }
 }

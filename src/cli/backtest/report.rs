@@ -93,6 +93,10 @@ pub(super) struct JudgeReport {
     /// Good releases that were shown to be harmless; for judges that can say so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) passed: Option<Summary>,
+    /// Good releases of which it could not tell; a person decides there. Of a template's limits: those
+    /// that would have waited for data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) inconclusive: Option<Summary>,
     /// Bad releases.
     pub(super) regressions: Vec<Regression>,
 }
@@ -207,11 +211,14 @@ impl Report {
         let mut table = Table::new();
         table.load_style(NOTHING);
         let changes: Vec<String> = self.changes().map(str::to_uppercase).collect();
-        let mut head = vec!["JUDGE".to_owned(), "GOOD RELEASES ROLLED BACK".to_owned()];
+        let mut head =
+            ["JUDGE", "GOOD RELEASES ROLLED BACK", "INCONCLUSIVE"].map(str::to_owned).to_vec();
         head.extend(changes);
         table.set_header(head);
         for judge in &self.judges {
+            let open = judge.inconclusive.as_ref().map(|open| percent(open.rollback.share));
             let mut row = vec![judge.name.clone(), share(&judge.unchanged.rollback)];
+            row.push(open.unwrap_or_else(|| "-".to_owned()));
             row.extend(judge.regressions.iter().map(|found| found.to_cell()));
             table.add_row(row);
         }
@@ -337,6 +344,7 @@ fn judge(input: &Input, bench: &Bench<'_>, row: &Row) -> Option<JudgeReport> {
         about,
         unchanged,
         passed: row.passed.as_ref().map(Tally::summary),
+        inconclusive: row.inconclusive.as_ref().map(Tally::summary),
         regressions: input.changes.iter().zip(&row.changed).map(regression).collect(),
     })
 }
@@ -378,11 +386,15 @@ fn sentences(judges: &[JudgeReport]) -> Vec<String> {
 fn rolled_back(judge: &JudgeReport) -> String {
     let whose = if judge.who == "kayenta" { "" } else { "Your rule " };
     let rollback = &judge.unchanged.rollback;
+    let held = judge.inconclusive.as_ref().filter(|_| judge.who == "template");
+    let held = held.map(|held| &held.rollback).filter(|held| held.hits > 0);
+    let held = held.map(|held| format!(", and held {} of them: there was no data", held.hits));
     format!(
-        "{whose}{} would have rolled back {} of {} releases that changed nothing",
+        "{whose}{} would have rolled back {} of {} releases that changed nothing{}",
         judge.name,
         share(rollback),
-        rollback.of
+        rollback.of,
+        held.unwrap_or_default()
     )
 }
 

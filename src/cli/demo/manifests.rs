@@ -33,6 +33,7 @@ pub fn template(pace: &Pace) -> Value {
             "name": name,
             "initialDelay": format!("{}s", pace.initial_delay),
             "interval": format!("{}s", pace.interval),
+            "errorRetry": format!("{}s", pace.interval),
             "count": "{{args.count}}",
             "failureLimit": 1,
             "successCondition": good,

@@ -41,6 +41,93 @@ fn templates_that_name_each_other_in_a_circle_are_named() {
 }
 
 #[test]
+fn a_step_that_waits_for_an_analysis_without_an_end_is_found_between_the_two() {
+    let template = |count: &str| {
+        format!(
+            "\n---\napiVersion: sluice.dev/v1beta1\nkind: AnalysisTemplate\n\
+             metadata: {{name: errors}}\n\
+             spec: {{metrics: [{{name: errors, interval: 30s, {count}\
+             failureCondition: 'result[0] > 1', \
+             provider: {{prometheus: {{query: sum(x)}}}}}}]}}\n"
+        )
+    };
+    let asks = "analysis: {templates: [{templateName: errors}]}";
+    let with = |step: &str, count: &str| {
+        let steps = GOOD.replace("replicas: 10%", &format!("replicas: 10%, {step}"));
+        report(&format!("{steps}{}", template(count)))
+    };
+    let found = with(asks, "");
+    assert_eq!(found.outcome(), Outcome::Wrong);
+    let at = "spec.strategy.canary.steps[0].analysis.templates[0].templateName";
+    let words = format!(
+        "error: Rollout/web (document 1): {at}: the step would never end: its metric \"errors\" \
+         has no count;"
+    );
+    assert!(found.to_text().contains(&words), "{}", found.to_text());
+    for (step, count) in [
+        (asks.to_owned(), "count: 5, "),
+        (asks.replace("]}", "], timeout: 1h}"), ""),
+        (format!("{asks}, timeout: 1h"), ""),
+    ] {
+        assert_eq!(
+            with(&step, count).outcome(),
+            Outcome::Clean,
+            "{step}: {}",
+            with(&step, count).to_text()
+        );
+    }
+}
+
+#[test]
+fn an_endless_metric_is_found_in_a_nested_template_and_under_any_rule_but_not_beside_what_decides()
+{
+    let template = |name: &str, spec: Value| {
+        let object = serde_json::json!({"apiVersion": "sluice.dev/v1beta1",
+            "kind": "AnalysisTemplate", "metadata": {"name": name}, "spec": spec});
+        format!("\n---\n{object}")
+    };
+    let metric = |name: &str, count: Option<i32>| {
+        let count = count.map_or(Value::Null, Value::from);
+        serde_json::json!({"name": name, "interval": "30s", "count": count,
+            "failureCondition": "result[0] > 1", "provider": {"prometheus": {"query": "sum(x)"}}})
+    };
+    let trial = serde_json::json!([{"metricName": "trial"}]);
+    let outer = serde_json::json!({"templates": [{"templateName": "inner"}]});
+    let with = |outer: &Value, inner: Value, stanza: &str| {
+        let asks =
+            format!("replicas: 10%, analysis: {{templates: [{{templateName: outer}}]{stanza}}}");
+        let rollout = GOOD.replace("replicas: 10%", &asks);
+        let found = report(&format!(
+            "{rollout}{}{}",
+            template("outer", outer.clone()),
+            template("inner", inner)
+        ));
+        found.to_text().matches("the step would never end: its metric \"trial\"").count()
+    };
+    let both = |count| serde_json::json!([metric("errors", Some(5)), metric("trial", count)]);
+    let inner = |metrics: Value, more: Value| {
+        let mut spec = serde_json::json!({"metrics": metrics});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let plain = serde_json::json!({});
+    let rule = serde_json::json!({"decide": {"atLeast": 1}});
+    let dry = serde_json::json!({"dryRun": trial});
+    let by_caller = ", dryRun: [{metricName: trial}]";
+    for (metrics, more, stanza, expected) in [
+        (both(None), &plain, "", 1),
+        (both(Some(5)), &plain, "", 0),
+        (both(None), &rule, "", 1),
+        (both(None), &dry, "", 0),
+        (both(None), &plain, by_caller, 0),
+        (serde_json::json!([metric("trial", None)]), &dry, "", 1),
+    ] {
+        let found = with(&outer, inner(metrics.clone(), more.clone()), stanza);
+        assert_eq!(found, expected, "{metrics} {more} {stanza}");
+    }
+}
+
+#[test]
 fn a_good_manifest_is_clean_and_the_exit_code_is_0() {
     let report = report(GOOD);
     assert_eq!(report.outcome(), Outcome::Clean);
