@@ -60,11 +60,13 @@ fn under_way(step: Option<i32>, new: i32, now: Timestamp) -> Snapshot {
         services: BTreeMap::new(),
         endpoints: BTreeMap::new(),
         routes: BTreeMap::new(),
+        splits: BTreeMap::new(),
         runs: BTreeMap::new(),
         templates: BTreeMap::new(),
         hooks: BTreeMap::new(),
         calibration: None,
         rival: None,
+        refusal: None,
     };
     settle(&mut snapshot, now);
     if let Some(step) = step {
