@@ -141,9 +141,9 @@ async fn an_analysis_is_shown_as_a_table_as_json_and_as_a_picture() {
     let drawn = std::fs::read_to_string(&picture).unwrap();
     assert!(drawn.starts_with("<svg ") && drawn.contains("bad: FAIL"), "{drawn}");
     assert_eq!(drawn.matches("<polyline").count(), 3, "harm, enough and harmless");
-    let said = desk.expect("analysis", &["--svg", file], 1).await;
+    let said = desk.expect("analysis", &["--svg", file], 4).await;
     assert!(said.complaint.contains("--svg draws one AnalysisRun: name it"), "{said:?}");
-    let said = desk.expect("analysis", &["none"], 1).await;
+    let said = desk.expect("analysis", &["none"], 4).await;
     let words = "AnalysisRun none not found in namespace shop: kubectl sluice analysis lists them";
     assert!(said.complaint.contains(words), "{said:?}");
     assert!(said.out.is_empty(), "{said:?}");

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sluice::analysis::backtest::Draw;
 use sluice::analysis::backtest::kayenta::{Config, Looks};
-use sluice::analysis::backtest::ours::{After, replay};
+use sluice::analysis::backtest::ours::{Played, replay};
 use sluice::analysis::backtest::signal::comparison;
 use sluice::analysis::history::Window;
 use sluice::analysis::judge::sequential::{Kind, PodReading, Reading, Rules, Tick};
@@ -165,7 +165,8 @@ fn simulated(draw: &mut Draw, times: f64, step: f64) -> (Window, Vec<[f64; 2]>) 
     let start = Timestamp::from_second(1_700_000_040).unwrap();
     let tick = SignedDuration::try_from_secs_f64(step).unwrap();
     let before = (600.0 / step) as i64;
-    let mut counters = [[0.0, 0.0]; PODS];
+    // Lives as those of the history: what pods differ by is read from them.
+    let mut counters = [[1e3, 1.01e5]; PODS];
     let (mut ticks, mut canary) = (Vec::new(), Vec::new());
     for at in -before..=(3_600.0 / step) as i64 {
         let mut arms = [Reading::default(), Reading::default()];
@@ -217,7 +218,11 @@ fn direct(runs: usize, times: f64, step: f64) -> [Vec<Option<f64>>; 3] {
         let (window, canary) = simulated(&mut draw, times, step);
         let windows = std::slice::from_ref(&window);
         let minutes = |at: Timestamp| at.duration_since(window.from).as_secs_f64() / 60.0;
-        let said = replay(windows, &of, &Rules::level(0.01), After::Stop);
+        let ends = window.ticks.last().map(|(at, _)| *at);
+        let rules = Rules { ends, ..Rules::level(0.01) };
+        let warm_up = SignedDuration::from_secs(15);
+        let played = [Played { window: &window, of: &of[0], warm_up }];
+        let said = replay(&played, &rules);
         found[0].push(said.failed.map(minutes));
         let looks = Looks::Each(SignedDuration::from_mins(5));
         found[1].push(kayenta.replay(windows, &of, looks).map(minutes));

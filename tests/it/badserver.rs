@@ -140,7 +140,9 @@ async fn the_command_line_says_what_to_do_about_a_bad_server() {
             args.extend(["--request-timeout", "2s"]);
             let output = sluice(&args, Some(&sick.kubeconfig)).await;
             let said = complaint(&output);
-            assert_eq!(output.status.code(), Some(1), "{line} at {mood:?}: {said}");
+            let code = if line.starts_with("status") { 4 } else { 1 };
+            assert_eq!(output.status.code(), Some(code), "{line} at {mood:?}: {said}");
+            assert!(!said.contains("Status {"), "no debug output: {said}");
             assert!(said.starts_with("error: ") && said.contains(words), "{line} {mood:?}: {said}");
         }
         sick.be(Fate::Pass);
@@ -198,4 +200,56 @@ fn a_file_that_cannot_be_written_or_read_is_said_with_a_remedy() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(args[1]), "{said}");
     }
+}
+
+#[test]
+fn flags_that_cannot_work_are_said_before_any_server_is_asked() {
+    let run = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let output =
+            command.args(line.split(' ')).args(["--kubeconfig", "/none"]).output().unwrap();
+        (output.status.code(), complaint(&output))
+    };
+    let (code, said) = run("controller --no-lease --listen 127.0.0.1:0 --poll-alerts");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--poll-alerts: there is no server to ask"), "{said}");
+    let (code, said) = run("controller --no-lease --listen 127.0.0.1:0 --prometheus foo");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--prometheus"), "{said}");
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_used_is_said_once_with_its_path_and_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken");
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command.arg("get").args(args).env("KUBECONFIG", &path);
+        complaint(&command.output().unwrap())
+    };
+    std::fs::write(&path, "clusters: [unclosed-thing\n").unwrap();
+    let at = path.to_str().unwrap();
+    for args in [&["--kubeconfig", at][..], &[], &["--context", "nope"]] {
+        let said = run(args);
+        assert!(said.contains(at), "{args:?}: {said}");
+        assert_eq!(said.matches("unclosed-thing").count(), 1, "{args:?}: {said}");
+    }
+    let address = "127.0.0.1:1".parse().unwrap();
+    std::fs::write(&path, sluice::sim::apiserver::kubeconfig(address, "secret")).unwrap();
+    let said = run(&["--context", "nope"]);
+    assert!(said.contains("has no context nope: kubectl config get-contexts"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_page_in_place_of_the_api_server_is_called_one() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let page = || async { axum::response::Html("<html>log in</html>") };
+    let app = axum::Router::new().fallback(page);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    std::fs::write(&path, sluice::sim::apiserver::kubeconfig(address, "secret")).unwrap();
+    let said = complaint(&sluice(&["get"], Some(&path)).await);
+    assert!(said.contains("login page"), "{said}");
 }

@@ -244,11 +244,14 @@ async fn a_release_is_judged_by_what_was_learnt_of_the_past() {
         (found["status"].as_str(), found["reason"].as_str()),
         (Some("True"), Some("Learnt"))
     );
-    assert!(said(&cluster.server).starts_with("24 windows of 10 min until 2026-01-01T00:0"));
+    assert!(
+        said(&cluster.server).starts_with("24 windows of 10 min and 10 pods until 2026-01-01T00:0")
+    );
     let run = released(&mut cluster).await;
     let message = run["status"]["calibration"]["message"].as_str().unwrap();
-    let expected = "calibrated to alpha 5% on 24 windows of 10 min; too few pods were born in them to \
-                    know their warm-up";
+    let expected = "calibrated to alpha 5% on 24 windows of 10 min and 10 pods, so few that their \
+                    differences are allowed for besides; too few pods were born in them to know \
+                    their warm-up";
     assert_eq!(message, expected);
     assert_eq!(run["status"]["phase"], "Successful");
     let result = &run["status"]["metricResults"][0];
@@ -310,5 +313,9 @@ async fn a_calibration_that_is_taken_out_is_forgotten() {
     cluster.run_for(seconds(5)).await;
     assert_eq!(condition(&cluster.server), Value::Null);
     let run = released(&mut cluster).await;
-    assert_eq!(run["status"]["calibration"], Value::Null);
+    let message = "not calibrated: the template has no calibration";
+    assert_eq!(run["status"]["calibration"], json!({"message": message}));
+    let measurements = run["status"]["metricResults"][0]["measurements"].as_array().unwrap();
+    let explanation = measurements.last().unwrap()["explanation"].as_str().unwrap();
+    assert!(explanation.ends_with(message), "{explanation}");
 }

@@ -234,3 +234,52 @@ fn no_role_reaches_beyond_its_purpose() {
     let gates = &allowed("admin.yaml")[&("sluice.dev".into(), "gates".into())];
     assert!(gates.contains("delete") && gates.contains("patch"), "{gates:?}");
 }
+
+#[test]
+fn the_pre_delete_hook_runs_where_the_controller_runs() {
+    let values = [
+        "priorityClassName=high",
+        "podLabels.team=a",
+        "podAnnotations.mesh=off",
+        "nodeSelector.pool=system",
+        "tolerations[0].key=system",
+        "affinity.nodeAffinity.x=y",
+    ];
+    let more: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
+    let Some(objects) = rendered(&more) else { return };
+    let objects = objects.unwrap();
+    let template = |kind: &str| {
+        let found = objects.iter().find(|object| object["kind"] == kind).unwrap();
+        found["spec"]["template"].clone()
+    };
+    let (hook, controller) = (template("Job"), template("Deployment"));
+    for key in ["priorityClassName", "nodeSelector", "tolerations", "affinity"] {
+        assert!(!hook["spec"][key].is_null(), "{key}");
+        assert_eq!(hook["spec"][key], controller["spec"][key], "{key}");
+    }
+    assert_eq!(hook["metadata"]["labels"]["team"], "a");
+    assert_eq!(hook["metadata"]["annotations"], controller["metadata"]["annotations"]);
+}
+
+#[test]
+fn polls_without_a_server_to_ask_are_refused() {
+    let Some(result) = rendered(&["--set", "alerts.poll.enabled=true"]) else { return };
+    assert!(result.unwrap_err().contains("set prometheus or alerts.poll.provider"));
+    let provider = ["--set", "alerts.poll.enabled=true,alerts.poll.provider=main"];
+    assert!(rendered(&provider).unwrap().is_ok());
+}
+
+#[test]
+fn the_operators_prometheus_scrapes_the_service_when_asked() {
+    let values = "serviceMonitor.enabled=true,serviceMonitor.labels.release=prometheus";
+    let Some(objects) = rendered(&["--set", values]) else { return };
+    let objects = objects.unwrap();
+    let find = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+    let (monitor, service) = (find("ServiceMonitor"), find("Service"));
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    for (label, value) in monitor["spec"]["selector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(&service["metadata"]["labels"][label], value, "{label}");
+    }
+    let port = &monitor["spec"]["endpoints"][0]["port"];
+    assert_eq!(port, &service["spec"]["ports"][0]["name"]);
+}

@@ -197,6 +197,9 @@ async fn a_release_is_aborted_tried_again_and_promoted_in_full() {
     assert!(said.line("Last").contains("aborted by admin"), "{}", said.out);
     assert!(said.line("Phase").contains("Failed"), "{}", said.out);
     assert_eq!(image_of(&desk.deployment().await), "web:v1");
+    assert_eq!(said.line("Next"), "", "nothing waits for a person: {}", said.out);
+    let said = desk.expect("retry web", 1).await;
+    assert!(said.complaint.contains("back at its stable version"), "{}", said.complaint);
 
     // The same image again is held, and says so.
     desk.image("web:v2").await;
@@ -234,6 +237,28 @@ async fn a_release_is_aborted_tried_again_and_promoted_in_full() {
     assert!(said.out.contains("the release goes back to it"), "{}", said.out);
     let said = desk.expect("status web --watch", 1).await;
     assert!(said.line("Last").contains("the stable template was put back"), "{}", said.out);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_ends_a_release_that_is_set_aside_though_the_stable_template_is_there() {
+    let desk = Desk::new(0).await;
+    desk.release("web:v2").await;
+    let path = desk.plot.path(&deployments(), WEB);
+    let scale = |replicas: i32| {
+        let body = json!({"spec": {"replicas": replicas}});
+        Http::merge(path.clone(), body).send(&desk.plot.ground.user)
+    };
+    scale(0).await.unwrap();
+    let said = desk.expect("status web --watch", 2).await;
+    assert!(said.line("Waiting").contains("0 replicas"), "{}", said.out);
+    assert_eq!(image_of(&desk.deployment().await), "web:v1");
+    let said = desk.expect("undo web", 0).await;
+    assert!(said.out.contains("goes back to the stable version"), "{}", said.out);
+    let said = desk.expect("status web --watch", 1).await;
+    assert!(said.line("Last").contains("aborted by admin"), "{}", said.out);
+    scale(4).await.unwrap();
+    desk.expect("status web --watch", 1).await;
+    assert_eq!(image_of(&desk.deployment().await), "web:v1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,7 +310,9 @@ async fn without_a_release_a_verb_says_so_and_changes_nothing() {
     assert!(said.complaint.contains("no release under way"), "{}", said.complaint);
     assert_eq!(unasked(read().await.unwrap()), before);
     for line in ["status shop", "approve shop", "plan shop", "let-go shop", "undo shop"] {
-        let said = desk.expect(line, 1).await;
+        // 1 to 3 of status say how a release stands.
+        let code = if line.starts_with("status") { 4 } else { 1 };
+        let said = desk.expect(line, code).await;
         assert!(said.complaint.contains("Rollout shop not found"), "{}", said.complaint);
         assert!(said.complaint.contains("there are web"), "{}", said.complaint);
     }
@@ -328,7 +355,7 @@ async fn a_watch_ends_when_its_rollout_is_deleted() {
     Http::delete(path, json!({})).send(&desk.plot.ground.user).await.unwrap();
     let ended = tokio::time::timeout(PATIENCE, watching.wait_with_output());
     let said = Said::of(ended.await.expect("it ends").unwrap());
-    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(said.code, 4, "{said:?}");
     assert!(said.complaint.contains("was deleted"), "{}", said.complaint);
 }
 
@@ -420,7 +447,32 @@ async fn what_a_simulated_cluster_refuses_is_told_in_its_own_words() {
     let twice = ["-f", &manifests, "-f", &manifests, "--scenario", &scenario];
     let said = run("simulate", &twice).await;
     assert_eq!(said.code, 1);
-    let sentence = "error: Deployment: deployments.apps \"web\" already exists";
-    assert!(said.complaint.contains(sentence), "{}", said.complaint);
+    let sentence =
+        format!("error: {manifests}: Deployment web: deployments.apps \"web\" already exists");
+    assert!(said.complaint.contains(&sentence), "{}", said.complaint);
     assert!(!said.complaint.contains("ApiStatus"), "{}", said.complaint);
+}
+
+#[tokio::test]
+async fn the_help_of_each_verb_says_what_its_namespace_is() {
+    for (verb, words) in [
+        ("install", "Where the controller runs. Default: sluice-system"),
+        ("uninstall", "Where the controller runs. Default: sluice-system"),
+        ("controller", "Look at this namespace only. Default: at all"),
+        ("get", "The namespace. Default: that of the kubeconfig's context"),
+    ] {
+        let said = run(verb, &["--help"]).await;
+        let whole = said.out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(whole.contains(words), "{verb}: {whole}");
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_asked_is_another_exit_code_than_every_answer() {
+    for line in ["status", "analysis --bogus", "status web --kubeconfig /none"] {
+        let said = run(line, &[]).await;
+        assert_eq!(said.code, 4, "{line}: {}", said.complaint);
+    }
+    let said = run("power --base 1% --rps", &["-1"]).await;
+    assert!(said.complaint.contains("--rps -1: must be above 0"), "{}", said.complaint);
 }

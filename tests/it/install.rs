@@ -107,17 +107,20 @@ fn uninstall_leaves_nothing_of_what_install_made_but_the_namespace() {
     assert!(nothing.status.success(), "there is nothing to complain about: {}", said(&nothing));
 }
 
-#[test]
-fn the_definitions_and_their_objects_stay_when_asked() {
-    let cluster = cluster();
-    assert!(cluster.run("install").status.success());
-    let template = json!({
+fn template() -> Value {
+    json!({
         "apiVersion": "sluice.dev/v1beta1", "kind": "AnalysisTemplate",
         "metadata": {"name": "errors", "namespace": "default"},
         "spec": {"metrics": [{"name": "errors", "successCondition": "result[0] < 1",
             "provider": {"prometheus": {"query": "errors"}}}]},
-    });
-    cluster.server.create("admin", template).unwrap();
+    })
+}
+
+#[test]
+fn the_definitions_and_their_objects_stay_when_asked() {
+    let cluster = cluster();
+    assert!(cluster.run("install").status.success());
+    cluster.server.create("admin", template()).unwrap();
     let gone = cluster.run("uninstall --keep-crds");
     assert!(gone.status.success(), "{}", said(&gone));
     let left = cluster.objects();
@@ -177,4 +180,38 @@ fn a_held_workload_gets_its_own_fields_back_before_anything_goes() {
     assert!(left.contains("ClusterRole sluice"), "what Helm installed is Helm's: {left:?}");
     let controller = cluster.server.get(&deployments, "sluice-system", "sluice").unwrap();
     assert_eq!(controller["spec"]["replicas"], 0, "two that decide undo each other's work");
+}
+
+#[test]
+fn an_uninstall_beside_the_controller_changes_nothing_and_says_where_it_runs() {
+    let cluster = cluster();
+    assert!(cluster.run("install").status.success());
+    let before = cluster.objects();
+    let refused = cluster.run("uninstall -n other");
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    let words = "the controller runs in sluice-system, not in other";
+    assert!(said(&refused).contains(words), "{}", said(&refused));
+    assert_eq!(cluster.objects(), before);
+    assert_eq!(cluster.run("uninstall --let-go-only -n other").status.code(), Some(1));
+}
+
+#[test]
+fn an_uninstall_says_what_goes_with_the_definitions() {
+    let cluster = cluster();
+    assert!(cluster.run("install").status.success());
+    cluster.server.create("admin", template()).unwrap();
+    let gone = cluster.run("uninstall");
+    assert!(gone.status.success(), "{}", said(&gone));
+    let words = "with the definitions go their objects: 1 AnalysisTemplate; --keep-crds";
+    assert!(said(&gone).contains(words), "{}", said(&gone));
+}
+
+#[test]
+fn an_address_that_the_controller_would_end_by_is_not_installed() {
+    let cluster = cluster();
+    let before = cluster.objects();
+    let refused = cluster.run("install --prometheus foo");
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("--prometheus"), "{}", said(&refused));
+    assert_eq!(cluster.objects(), before);
 }

@@ -153,6 +153,11 @@ impl Drop for Replica {
 
 impl Replica {
     async fn start(stage: &Stage, name: &str, mood: Fate) -> Self {
+        Self::with_list(stage, name, mood, None).await
+    }
+
+    /// Its lists of one kind are refused with this code while its mood is not to pass everything.
+    async fn with_list(stage: &Stage, name: &str, mood: Fate, only: Option<&'static str>) -> Self {
         let mood = Arc::new(Mutex::new(mood));
         let written = Arc::<Mutex<Vec<String>>>::default();
         let (rule, book) = (mood.clone(), written.clone());
@@ -160,7 +165,8 @@ impl Replica {
             if asked.writes() && !asked.path.ends_with("/selfsubjectreviews") {
                 book.lock().unwrap().push(format!("{} {}", asked.method, asked.path));
             }
-            rule.lock().unwrap().clone()
+            let meant = only.is_none_or(|plural| !asked.writes() && asked.path.ends_with(plural));
+            if meant { rule.lock().unwrap().clone() } else { Fate::Pass }
         })
         .await;
         let kubeconfig = proxy.kubeconfig(stage.folder.path());
@@ -346,6 +352,60 @@ async fn definitions_that_come_after_the_start_are_picked_up() {
     stage.image("web:v2").await;
     stage.until("traffic", |s| s["traffic"]["observed"] == "20%").await;
     stage.until_it_waits().await;
+    stage.ask("PromoteFull").await;
+    stage.until_promoted().await;
+}
+
+/// What may not be listed may be there all the same: gates are not removed, workloads not deleted, routes
+/// not gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_may_not_list_a_kind_decides_nothing_until_it_may() {
+    let stage = Stage::new().await;
+    let mut first = Replica::start(&stage, "first", Fate::Pass).await;
+    first.until_ready("ok").await;
+    stage.workload(true).await;
+    stage.until("Healthy", |s| s["phase"] == "Healthy").await;
+    stage.image("web:v2").await;
+    stage.until("traffic", |s| s["traffic"]["observed"] == "20%").await;
+    stage.until_it_waits().await;
+    first.terminate();
+    assert!(first.ended(GRACE).await.success());
+    let said = |s: &Value| {
+        let mut all = s["conditions"].as_array().into_iter().flatten();
+        all.find(|c| c["type"] == "Refused").cloned()
+    };
+    for plural in ["/gates", "/deployments", "/httproutes", "/services", "/replicasets"] {
+        let name = &plural[1..];
+        let before = stage.rollout()["status"]["release"].clone();
+        let mut replica = Replica::with_list(&stage, name, Fate::Refuse(403), Some(plural)).await;
+        stage
+            .until(plural, |s| {
+                let message = said(s).map(|c| c["message"].to_string()).unwrap_or_default();
+                message.contains(&format!("may not list {name}"))
+            })
+            .await;
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(stage.rollout()["status"]["release"], before, "{plural}");
+        let writes = replica.written.lock().unwrap().clone();
+        let others = writes.iter().filter(|line| {
+            !["/rollouts/web/status", "/events", "/leases", "/leases/sluice"]
+                .iter()
+                .any(|end| line.ends_with(end))
+        });
+        assert_eq!(others.collect::<Vec<_>>(), Vec::<&String>::new(), "{plural}");
+        let log = std::fs::read_to_string(&replica.log).unwrap();
+        assert!(log.contains(&format!("may not list {name}")), "{log}");
+        let readyz = reqwest::get(format!("http://{}/readyz", replica.listen)).await.unwrap();
+        assert_eq!(readyz.status(), 503, "{plural}");
+        replica.be(Fate::Pass);
+        replica.until_ready("ok").await;
+        stage.until("it is said no more", |s| said(s).is_none()).await;
+        assert_eq!(stage.rollout()["status"]["release"]["stage"], before["stage"], "{plural}");
+        replica.terminate();
+        assert!(replica.ended(GRACE).await.success());
+    }
+    let last = Replica::start(&stage, "last", Fate::Pass).await;
+    last.until_ready("ok").await;
     stage.ask("PromoteFull").await;
     stage.until_promoted().await;
 }

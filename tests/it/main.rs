@@ -38,6 +38,7 @@ mod providers;
 mod proxy;
 mod readme;
 mod refusals;
+mod refused;
 mod releases;
 mod scenarios;
 mod sigkill;

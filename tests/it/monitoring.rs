@@ -40,7 +40,8 @@ fn expressions() -> Vec<String> {
 fn exported() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new().unwrap();
     metrics.reconciles.with_label_values(&["Rollout", "ok"]).inc();
-    metrics.events.with_label_values(&["Promoted"]).inc();
+    metrics.events.with_label_values(&["shop", "Promoted"]).inc();
+    metrics.stalled.with_label_values(&["shop", "web"]).set(1);
     metrics.violations.with_label_values(&["x"]).inc();
     metrics.writes.with_label_values(&["status"]).inc();
     metrics.alert_polls.with_label_values(&["ok"]).inc();
@@ -125,6 +126,24 @@ fn every_reason_is_one_that_the_operations_page_lists() {
         }
     }
     assert!(found >= 6, "{found}");
+}
+
+/// The Events that code emits, by the calls that emit them.
+#[test]
+fn every_event_of_a_rollout_is_on_the_operations_page() {
+    let page = read("docs/operations.md");
+    let emitted = Regex::new(r#"\.(?:event|warn)\(\s*"([A-Za-z]+)""#).unwrap();
+    let mut found = BTreeSet::new();
+    for file in std::fs::read_dir(root().join("src/rollout")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "rs") {
+            let text = std::fs::read_to_string(path).unwrap();
+            found.extend(emitted.captures_iter(&text).map(|m| m[1].to_owned()));
+        }
+    }
+    assert!(found.len() > 30, "{found:?}");
+    let missing: Vec<_> = found.iter().filter(|r| !page.contains(&format!("`{r}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

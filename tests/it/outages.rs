@@ -104,6 +104,15 @@ struct Scene {
 impl Scene {
     /// The release is at its first step, and measures.
     async fn new(world: &World, namespace: &str, address: &str) -> Self {
+        let step = json!({"templates": [{"templateName": "step"}]});
+        let steps = json!([{"replicas": "50%", "analysis": step}, {"replicas": "100%"}]);
+        let scene = Self::begin(world, namespace, address, steps).await;
+        scene.until("measuring", || scene.measured("errors", "count") > 0).await;
+        scene
+    }
+
+    /// The new version is applied.
+    async fn begin(world: &World, namespace: &str, address: &str, steps: Value) -> Self {
         let (ground, well) = (world.ground.clone(), world.well.as_str());
         let mut plot = Plot::new(ground, namespace).await;
         let account = plot.ground.account.clone();
@@ -134,10 +143,7 @@ impl Scene {
             max_surge: json!(1),
             max_unavailable: json!(0),
             routed: false,
-            steps: json!([
-                {"replicas": "50%", "analysis": {"templates": [{"templateName": "step"}]}},
-                {"replicas": "100%"},
-            ]),
+            steps,
             ready_after: seconds(0),
         };
         let mut rollout = shape.rollout();
@@ -150,7 +156,9 @@ impl Scene {
         let body = json!({"spec": {"template": {"spec": {"containers": containers}}}});
         let path = scene.plot.path(&deployments(), WEB);
         Http::merge(path, body).send(&scene.plot.ground.user).await.unwrap();
-        scene.until("measuring", || scene.measured("errors", "count") > 0).await;
+        let begun =
+            |status: Value| !status["release"].is_null() || !status["lastRelease"].is_null();
+        scene.until("under way", || begun(scene.status())).await;
         scene
     }
 
@@ -213,7 +221,6 @@ impl Scene {
         self.until("over", || !self.status()["lastRelease"].is_null()).await;
         let last = &self.status()["lastRelease"];
         assert_eq!(last["decision"], "Promoted", "{}: {last}", self.plot.namespace);
-        assert!(self.measured("errors", "count") >= COUNT);
     }
 }
 
@@ -224,6 +231,7 @@ async fn dead(world: &World, mut real: Prometheus) {
     scene.holds_for(ILL).await;
     real.again().await;
     scene.is_promoted().await;
+    assert!(scene.measured("errors", "count") >= COUNT);
     assert!(scene.measured("errors", "error") > 2);
 }
 
@@ -238,6 +246,22 @@ async fn slow(world: &World, real: Prometheus) {
     assert!(while_it_hung <= 1, "{while_it_hung} answers of a server that gives none");
     real.signal("CONT");
     scene.is_promoted().await;
+    assert!(scene.measured("errors", "count") >= COUNT);
+    slow_from_the_start(world, real).await;
+}
+
+/// Nothing is waited for but the first answer of what watches beside the steps.
+async fn slow_from_the_start(world: &World, real: Prometheus) {
+    real.signal("STOP");
+    let step = |replicas: &str| json!({"replicas": replicas, "pause": {"duration": 0}});
+    let steps = json!([step("50%"), step("100%")]);
+    let scene = Scene::begin(world, "slow-from-the-start", &real.url, steps).await;
+    scene.says("the background analysis").await;
+    scene.holds_for(ILL).await;
+    assert_eq!(scene.measured("watched", "count"), 0);
+    real.signal("CONT");
+    scene.is_promoted().await;
+    assert!(scene.measured("watched", "count") > 0);
 }
 
 async fn flapping(world: &World, mut real: Prometheus) {
@@ -251,6 +275,7 @@ async fn flapping(world: &World, mut real: Prometheus) {
         scene.until("an answer", well).await;
     }
     scene.is_promoted().await;
+    assert!(scene.measured("errors", "count") >= COUNT);
     assert!(scene.measured("errors", "error") >= 3);
 }
 
@@ -264,6 +289,7 @@ async fn lying(world: &World, real: Prometheus) {
     scene.holds_for(ILL / 4).await;
     liar.say(None);
     scene.is_promoted().await;
+    assert!(scene.measured("errors", "count") >= COUNT);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -130,6 +130,7 @@ fn refusal(code: u16) -> Response {
     let reason = match code {
         401 => "Unauthorized",
         403 => "Forbidden",
+        404 => "NotFound",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         _ => "InternalError",

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Parser;
 use sluice::cli::Cli;
 use sluice::cli::lint::{Linter, Outcome, Report};
+use sluice::sim::scenario::{Scenario, run};
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
@@ -44,10 +45,22 @@ fn the_manifests_of_windows_and_hooks_have_nothing_wrong() {
     }
 }
 
+#[tokio::test]
+async fn the_scenario_of_the_page_on_simulate_comes_true() {
+    let page = page("docs/simulate.md");
+    let (manifests, scenarios) = (blocks(&page, "yaml"), blocks(&page, "text"));
+    assert_eq!((manifests.len(), scenarios.len()), (1, 1));
+    let parts = manifests[0].split("\n---");
+    let objects: Vec<_> = parts.map(|part| serde_saphyr::from_str(part).unwrap()).collect();
+    let scenario = Scenario::parse(&scenarios[0]).unwrap();
+    let report = run(&scenario, &objects, 1).await.unwrap();
+    assert!(report.good(), "{:?} {:?}\n{}", report.unmet, report.violations, report.transcript);
+}
+
 #[test]
 fn the_commands_of_the_pages_can_be_typed() {
     let mut typed = 0;
-    let pages = ["README.md", "docs/backtest.md"];
+    let pages = ["README.md", "docs/backtest.md", "docs/simulate.md"];
     for block in pages.iter().flat_map(|name| blocks(&page(name), "sh")) {
         for line in block.lines() {
             let line = line.split(" #").next().unwrap_or_default().trim();

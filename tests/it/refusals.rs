@@ -65,6 +65,7 @@ fn metric(change: Value) -> Value {
 pub fn mistakes() -> Vec<Mistake> {
     let mut all = rollouts();
     all.extend(canaries());
+    all.extend(routings());
     all.extend(step_mistakes());
     all.extend(parts_of_steps());
     all.extend(templates());
@@ -162,6 +163,22 @@ fn canaries() -> Vec<Mistake> {
             "two steps have one name; give each step its own",
         ),
         bad(
+            json!({"failureThreshold": "101%"}),
+            "spec.strategy.canary.failureThreshold",
+            "in body should match",
+        ),
+        bad(
+            json!({"analysis": {"templates": []}}),
+            "spec.strategy.canary.analysis",
+            "must name at least one template; write `- templateName: NAME` under templates",
+        ),
+    ]
+}
+
+fn routings() -> Vec<Mistake> {
+    let bad = |change, path, words| mistake("Rollout", canary(change), path, words);
+    vec![
+        bad(
             json!({"trafficRoutings": []}),
             "spec.strategy.canary",
             "a step with traffic, matches, mirror or requestHeaderModifier needs trafficRoutings; \
@@ -185,14 +202,35 @@ fn canaries() -> Vec<Mistake> {
             "Duplicate value: \"a\"",
         ),
         bad(
-            json!({"failureThreshold": "101%"}),
-            "spec.strategy.canary.failureThreshold",
-            "in body should match",
+            json!({"trafficRoutings": [
+                {"service": "web", "gateway": {"httpRouteName": "a"}},
+                {"service": "admin", "gateway": {"httpRouteName": "a"}},
+            ]}),
+            "spec.strategy.canary",
+            "a route is named by two trafficRoutings; give each Service a route of its own",
         ),
         bad(
-            json!({"analysis": {"templates": []}}),
-            "spec.strategy.canary.analysis",
-            "must name at least one template; write `- templateName: NAME` under templates",
+            json!({"trafficRoutings": [
+                {"service": "web", "gateway": {"httpRouteNames": ["b", "a"]}},
+                {"service": "admin", "gateway": {"httpRouteName": "a"}},
+            ]}),
+            "spec.strategy.canary",
+            "a route is named by two trafficRoutings; give each Service a route of its own",
+        ),
+        bad(
+            json!({"trafficRoutings": [
+                {"service": "web", "gateway": {"httpRouteName": "a", "grpcRouteNames": ["g", "h"]}},
+                {"service": "admin", "gateway": {"grpcRouteNames": ["h"]}},
+            ]}),
+            "spec.strategy.canary",
+            "a route is named by two trafficRoutings; give each Service a route of its own",
+        ),
+        bad(
+            json!({"trafficRoutings": [
+                {"service": "s".repeat(57), "gateway": {"httpRouteName": "web"}},
+            ]}),
+            "spec.strategy.canary.trafficRoutings[0]",
+            "service may have 56 characters at most: the Service NAME-canary beside it may have 63",
         ),
     ]
 }

@@ -18,7 +18,7 @@ use crate::controlplane::harness::{Who, own};
 use crate::proxy::{Asked, Fate, Proxy};
 use crate::stories::ground::Controller;
 use crate::world::{
-    Shape, WEB, deployments, empty_cluster, image_of, is_ready, rollouts, routes, seconds,
+    Shape, WEB, deployments, empty_cluster, gates, image_of, is_ready, rollouts, routes, seconds,
     services, written,
 };
 
@@ -200,4 +200,62 @@ async fn an_uninstall_in_mid_release_on_a_real_control_plane() {
     let (kubeconfig, account) = (plane.kubeconfig(Who::User), plane.kubeconfig(Who::Sluice));
     story("the real control plane", &user, &kubeconfig, &account, false).await;
     kubelet.abort();
+}
+
+async fn let_go(kubeconfig: &Path) -> std::process::Output {
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["let-go", WEB, "--namespace", "default", "--kubeconfig"])
+        .arg(kubeconfig)
+        .output()
+        .await
+        .unwrap()
+}
+
+/// A person who may not see the routes must not take the canary Service away that they send to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_list_the_routes_lets_go_of_nothing_that_they_carry() {
+    let live = empty_cluster().await;
+    let folder = tempfile::tempdir().unwrap();
+    let account = folder.path().join("account");
+    std::fs::write(&account, live.account_kubeconfig()).unwrap();
+    let user = live.client().await.unwrap();
+    create(&user, true).await;
+    let controller = Controller::start(&account, "default", &[]);
+    until(&user, "Healthy", &rollouts(), |r| r["status"]["phase"] == "Healthy").await;
+    let body = json!({"spec": {"template": {"spec": {"containers": Shape::containers("web:v2")}}}});
+    Http::merge(path(&deployments(), WEB), body).send(&user).await.unwrap();
+    let waits = |r: &Value| r["status"]["release"]["state"] == "StepPaused";
+    until(&user, "the first step", &rollouts(), waits).await;
+    drop(controller);
+    let objects = async || {
+        let mut all = Vec::new();
+        for (key, name) in
+            [(routes(), WEB), (services(), "web-canary"), (deployments(), WEB), (gates(), "sluice")]
+        {
+            all.push(get(&user, &key, name).await["spec"].clone());
+        }
+        all
+    };
+    let before = objects().await;
+    assert!(before[0].to_string().contains("web-canary"), "{}", before[0]);
+    for code in [403, 404] {
+        let refused = move |request: &Asked| {
+            let list = !request.writes() && request.path.ends_with("/httproutes");
+            if list { Fate::Refuse(code) } else { Fate::Pass }
+        };
+        let proxy = Proxy::start(user.clone(), refused).await;
+        let kubeconfig = proxy.kubeconfig(folder.path());
+        let output = let_go(&kubeconfig).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{code}: {said}");
+        assert!(said.contains("httproutes.gateway.networking.k8s.io"), "{code}: {said}");
+        assert_eq!(objects().await, before, "{code}: nothing was written");
+    }
+    let kubeconfig = folder.path().join("user");
+    std::fs::write(&kubeconfig, live.kubeconfig()).unwrap();
+    let output = let_go(&kubeconfig).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}: {}", get(&user, &rollouts(), WEB).await);
+    let spec = get(&user, &routes(), WEB).await["spec"].to_string();
+    assert!(!spec.contains("web-canary"), "{spec}");
 }

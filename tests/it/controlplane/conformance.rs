@@ -168,7 +168,15 @@ fn path(base: &str, rest: &str) -> String {
 fn objects() -> Vec<Step> {
     let maps = |rest: &str| path(CORE, &format!("/configmaps{rest}"));
     let map = |name: &str| json!({"metadata": {"name": name}, "data": {"k": "v"}});
+    let named = |name: &str| {
+        let service = json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}});
+        ("POST", path(CORE, "/services?dryRun=All"), JSON, service)
+    };
     vec![
+        named(&"s".repeat(64)),
+        named(&"S".repeat(64)),
+        named("a.b"),
+        named("-s"),
         ("POST", maps(""), JSON, map("a")),
         ("POST", maps(""), JSON, map("a")),
         ("POST", maps(""), JSON, json!({})),

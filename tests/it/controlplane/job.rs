@@ -156,6 +156,16 @@ async fn a_jobs_end_is_the_measurement_and_the_run_takes_it_along() {
     let said = status["metricResults"][0]["message"].as_str().unwrap();
     assert!(said.starts_with("BackoffLimitExceeded: "), "{said}");
 
+    let lost = scene.run("lost").await;
+    let job = scene.job(&lost).await;
+    let name = job["metadata"]["name"].as_str().unwrap();
+    let path = format!("{}/{name}", scene.at("batch/v1", "jobs"));
+    Http::delete(path, json!({"propagationPolicy": "Background"})).send(&scene.0).await.unwrap();
+    let status = scene.ended("lost").await["status"].clone();
+    assert_eq!(status["phase"], "Inconclusive", "{status}");
+    let said = status["metricResults"][0]["message"].as_str().unwrap();
+    assert!(said.ends_with("is gone: it is not run again"), "{said}");
+
     let endless = scene.run("endless").await;
     scene.job(&endless).await;
     let path = format!("{}/endless", scene.at("sluice.dev/v1beta1", "analysisruns"));

@@ -8,7 +8,7 @@ use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
 use sluice::api::{FIELD_MANAGER, GATE_NAME, GateEntry, KnobFields, Rollout, RolloutStatus};
 use sluice::apply::{Http, Operator, Target, run};
-use sluice::observe::{Kind, World};
+use sluice::observe::{Kind, Version, World};
 use sluice::rollout::{Action, Disowned, Plan, Urgency};
 use sluice::workload::knob::{Aim, move_to};
 use sluice::workload::{DeploymentView, Motion};
@@ -67,7 +67,11 @@ async fn act(stage: &Stage, name: &str, action: Action) {
             "strategy": {"canary": {"steps": []}}}}))
     .expect("a Rollout");
     let now: Timestamp = "2026-06-01T12:00:00Z".parse().expect("a time");
-    let target = Target { rollout: &rollout, account: "sluice", instance: "it", now };
+    let gate = stage.gates().get(GATE_NAME).await.ok().map(|gate| Version {
+        uid: gate.metadata.uid.unwrap_or_default(),
+        resource_version: gate.metadata.resource_version.unwrap_or_default(),
+    });
+    let target = Target { rollout: &rollout, account: "sluice", instance: "it", now, gate };
     let plan = Plan {
         status: RolloutStatus::default(),
         urgency: Urgency::None,

@@ -94,12 +94,14 @@ async fn the_workload_of_a_release_under_way_cannot_change() {
     object["metadata"]["name"] = json!("held");
     let object: DynamicObject = serde_json::from_value(object).unwrap();
     api.create(&PostParams::default(), &object).await.expect("a good Rollout");
-    let phase = |phase: &str| Patch::Merge(json!({"status": {"phase": phase}}));
+    let release = |of: Value| Patch::Merge(json!({"status": {"phase": "Failed", "release": of}}));
     let other = Patch::Merge(json!({"spec": {"workloadRef": {"name": "other"}}}));
     let params = PatchParams::default();
-    api.patch_status("held", &params, &phase("Progressing")).await.expect("a status");
+    let under_way = json!({"id": "r1", "templateHash": "t", "stable": "s", "stage": "Isolated",
+        "step": 0, "state": "StepPaused", "originals": {}, "attempt": 1});
+    api.patch_status("held", &params, &release(under_way)).await.expect("a status");
     let refused = api.patch("held", &params, &other).await.expect_err("it is held").to_string();
     assert!(refused.contains("workloadRef cannot change while a release runs"), "{refused}");
-    api.patch_status("held", &params, &phase("Healthy")).await.expect("a status");
+    api.patch_status("held", &params, &release(Value::Null)).await.expect("a status");
     api.patch("held", &params, &other).await.expect("nothing is under way");
 }

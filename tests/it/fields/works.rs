@@ -190,6 +190,26 @@ pub(super) const WORKS: &[(&str, &str, &str)] = &[
     ),
     (
         "Template",
+        "spec.metrics[].onNaN",
+        "src/analysis/tests/policies.rs::what_each_kind_of_no_data_is_can_be_said_apart",
+    ),
+    (
+        "Template",
+        "spec.metrics[].onStale",
+        "src/analysis/tests/policies.rs::what_each_kind_of_no_data_is_can_be_said_apart",
+    ),
+    (
+        "Template",
+        "spec.metrics[].onTimeout",
+        "src/analysis/tests/policies.rs::what_each_kind_of_error_makes_of_a_metric_can_be_said_apart",
+    ),
+    (
+        "Template",
+        "spec.metrics[].onRateLimited",
+        "src/analysis/tests/policies.rs::what_each_kind_of_error_makes_of_a_metric_can_be_said_apart",
+    ),
+    (
+        "Template",
         "spec.metrics[].errorRetry",
         "src/analysis/tests/run.rs::a_fixed_error_retry_is_what_argo_does",
     ),
