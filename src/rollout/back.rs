@@ -77,7 +77,14 @@ pub(crate) fn carried_percent(view: &DeploymentView, release: &ReleaseStatus, re
 /// Of several old ReplicaSets the native controller takes first, and oldest first, what does not count as
 /// available, and means broken pods by that. So none of them may be under our own maximum any more when it
 /// is let in. True when each counts its pods as the user's `minReadySeconds` says.
+///
+/// It also takes as many as are available beyond its least, by what the ReplicaSets' status says: pods that it
+/// has just scaled away and that are still counted would cost as many that serve.
 pub(crate) fn counted(d: &mut Draft<'_>, view: &DeploymentView, min_ready: i32) -> bool {
+    if view.active().any(|rs| rs.status_replicas > rs.replicas) {
+        d.wait(Who::Pods, "pods that were scaled away to be counted no more");
+        return false;
+    }
     let old = || view.active().filter(|rs| rs.template_hash != view.template_hash);
     if old().count() < 2 {
         return true;

@@ -68,18 +68,6 @@ const ON_THE_WAY: [(&str, &str); 4] = [
 ];
 const SCALED_TO_ONE: &str = "scaling leaves one pod, of the new version, for a moment: whether the Rollout or the \
      ReplicaSet is heard of first says if that size was a stay";
-/// Stories that may fail on the real control plane by what is open, each with the reason: they are played
-/// again, and each failure is printed. Any other fails at once.
-const RACES: [(&str, &str); 2] = [
-    (
-        "background_errors_are_rolled_back",
-        "going back within a second of a move, the native controller still counts pods that it has just taken",
-    ),
-    (
-        "routed_scaled_to_one_while_paused",
-        "scaling takes the last stable pod: until the Service is opened requests have nowhere to go",
-    ),
-];
 /// Times that a story is played on the real control plane until it has the sizes that it had on `sim`. Which
 /// of two writers the native controller hears first is chance there, and one of the orders on `sim`; that the
 /// order of `sim` is none of the real ones shows by every play.
@@ -125,14 +113,11 @@ async fn on_the_real_one(ground: Arc<Ground>, name: &str, pods: Pods, sim: &Outc
     let mut plays = 1;
     loop {
         let outcome = play_on_the_real_one(&ground, name, pods, sim, plays).await;
-        let (again, what) = match outcome.bad.is_empty() {
-            true => (!same_sizes(name, &outcome, sim), format!("other sizes: {:?}", outcome.sizes)),
-            false => (RACES.iter().any(|(at, _)| *at == name), outcome.bad.clone()),
-        };
-        if !again || plays == PLAYS {
+        if !outcome.bad.is_empty() || same_sizes(name, &outcome, sim) || plays == PLAYS {
             return outcome;
         }
-        println!("{name} with {} pods: play {plays}: {what}", pods.word());
+        let (pods, sizes) = (pods.word(), &outcome.sizes);
+        println!("{name} with {pods} pods: play {plays}: other sizes: {sizes:?}");
         plays += 1;
     }
 }
@@ -245,11 +230,10 @@ async fn every_story_ends_the_same_on_both_clusters() {
 }
 
 fn say_exceptions() {
-    let all: [(&str, &[(&str, &str)]); 4] = [
+    let all: [(&str, &[(&str, &str)]); 3] = [
         ("on sim alone", &SIM_ALONE),
         ("no story", &NO_STORIES),
         ("other sizes on the way", &ON_THE_WAY),
-        ("may fail on the real control plane and is played again", &RACES),
     ];
     for (what, stories) in all {
         for (name, reason) in stories {

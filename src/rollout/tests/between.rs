@@ -132,6 +132,25 @@ fn old_pods_count_again_before_the_stable_version_comes_back() {
     assert_eq!(replica_set, "web-v3");
 }
 
+/// 5 of 10 stable pods were just scaled away and their ReplicaSet still counts 8: the native controller, let in
+/// now, would take 5 new pods where the budget of 2 allows none.
+#[test]
+fn pods_that_were_just_scaled_away_are_counted_no_more_before_the_stable_version_comes_back() {
+    let mut s = released(Stage::RollingBack, StepState::StepUpgrade, 5, 5);
+    let view = view_of(&mut s);
+    view.template = view.replica_sets[0].template.clone();
+    view.template_hash.clone_from(&view.replica_sets[0].template_hash);
+    view.fields.paused = true;
+    let counted = ReplicaSetView { status_replicas: 8, available: 8, ..set("v1", 5, 5) };
+    view.replica_sets[0] = counted;
+    let made = plan_of(&s);
+    assert_eq!(written(&made), None, "{made:#?}");
+    view_of(&mut s).replica_sets[0] = set("v1", 5, 5);
+    let made = plan_of(&s);
+    let Some(Write::Deployment(patch)) = written(&made) else { panic!("{made:#?}") };
+    assert_eq!(patch.paused, Some(false));
+}
+
 /// A release in its rest that is being let go.
 fn let_go() -> Snapshot {
     let mut s = released(Stage::Stepping, StepState::StepPaused, 2, 8);

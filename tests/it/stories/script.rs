@@ -49,9 +49,12 @@ pub struct Script {
     lost: u64,
 }
 
-/// The story in which the native controller takes every canary pod at once. Until the controller has heard
-/// of it, its Service has nobody there: at most five seconds of half the load.
-const ALL_AT_ONCE: (&str, u64) = ("routed_scaled_to_one_leaves_the_stable_pod", 500);
+/// The stories in which the native controller takes every pod of one version at once. Until the controller has
+/// heard of it, its Service has nobody there: at most five seconds of half the load.
+const ALL_AT_ONCE: [(&str, u64); 2] = [
+    ("routed_scaled_to_one_leaves_the_stable_pod", 500),
+    ("routed_scaled_to_one_while_paused", 500),
+];
 
 /// Where stories are.
 pub fn folder() -> PathBuf {
@@ -74,7 +77,7 @@ impl Script {
                 object["spec"]["minReadySeconds"] = json!(2);
             }
         }
-        let lost = if name == ALL_AT_ONCE.0 { ALL_AT_ONCE.1 } else { 0 };
+        let lost = ALL_AT_ONCE.iter().find(|(at, _)| *at == name).map_or(0, |(_, lost)| *lost);
         Self { pods, scenario, manifests, lost }
     }
 
