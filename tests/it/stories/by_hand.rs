@@ -195,7 +195,15 @@ async fn with_the_controller_dead_deleting_the_gate_lets_go_at_once() {
         Http::delete(gate, json!({})).send(&place.ground.user).await.unwrap();
         // Free at once: also of the hold, which kept fields as they were.
         let strategy = json!({"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 1}});
-        held.patch(json!({"spec": {"paused": false, "strategy": strategy}})).await;
+        let free = json!({"spec": {"paused": false, "strategy": strategy}});
+        let end = Instant::now() + PATIENCE;
+        held.patch(free.clone()).await;
+        // The API server's admission hears of the deletion by a watch of its own.
+        while held.plot.objects().get("deployment", WEB).unwrap()["spec"]["paused"] == true {
+            assert!(Instant::now() < end, "{}: held without a Gate", place.name);
+            sleep(Duration::from_millis(500)).await;
+            held.patch(free.clone()).await;
+        }
         until(&held.plot, "everything new", |o| {
             ready(o, "web:v3") == 4 && pods_of(o, "web:v1") + pods_of(o, "web:v2") == 0
         })
