@@ -1,7 +1,8 @@
 //! A release of five steps without a pause, 10 pods that are ready at once, on the real control plane,
 //! with `sluice controller` as its own process: from the image's patch to `Healthy` and `Promoted`.
 //!
-//! Then the same with an HTTPRoute's weight at each step, and what was written for a step.
+//! Then the same with an HTTPRoute's weight at each step, and what was written for a step. First of all what a
+//! bare script needs for the same moves without a Rollout, which is what this machine allows.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -11,6 +12,8 @@
     reason = "a bench measures real time, panics when it cannot, and shares the tests' harness"
 )]
 
+#[path = "common/bare.rs"]
+mod bare;
 #[path = "../tests/it/controlplane/harness.rs"]
 mod harness;
 #[path = "common/spread.rs"]
@@ -48,6 +51,7 @@ fn main() {
             panic!("the kubelet ended: {ended:?}");
         });
         tokio::spawn(router(plane.client(Who::Admin)));
+        bare::Script::open(plane).await.measure(rounds).await;
         let controller = Controller::start(plane);
         for routed in [false, true] {
             Stage::open(plane, routed).await.measure(&controller, rounds).await;
@@ -124,6 +128,21 @@ fn dynamic(client: &Client, namespace: &str, group: &str, kind: &str) -> Api<Dyn
     Api::namespaced_with(client.clone(), namespace, &resource)
 }
 
+/// Makes a namespace with these objects.
+async fn furnish(client: &Client, namespace: &str, objects: Vec<Value>) {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    let all: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+    let made = serde_json::from_value(object).expect("a namespace");
+    all.create(&PostParams::default(), &made).await.expect("the namespace is new");
+    for object in objects {
+        let kind = object["kind"].as_str().expect("a kind").to_owned();
+        let group = object["apiVersion"].as_str().and_then(|v| v.split_once('/'));
+        let api = dynamic(client, namespace, group.map_or("", |g| g.0), &kind);
+        let made = serde_json::from_value(object).expect("an object");
+        api.create(&PostParams::default(), &made).await.expect("the object is new");
+    }
+}
+
 /// A workload with its Rollout in a namespace of its own.
 struct Stage {
     client: Client,
@@ -135,18 +154,7 @@ impl Stage {
     async fn open(plane: &ControlPlane, routed: bool) -> Self {
         let namespace = if routed { "bench-routed" } else { "bench" }.to_owned();
         let stage = Self { client: plane.client(Who::Admin), namespace, routed };
-        let object = json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": stage.namespace}});
-        let all: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(stage.client.clone());
-        let made = serde_json::from_value(object).expect("a namespace");
-        all.create(&PostParams::default(), &made).await.expect("the namespace is new");
-        for object in objects(routed) {
-            let kind = object["kind"].as_str().expect("a kind").to_owned();
-            let group = object["apiVersion"].as_str().and_then(|v| v.split_once('/'));
-            let api = dynamic(&stage.client, &stage.namespace, group.map_or("", |g| g.0), &kind);
-            let made = serde_json::from_value(object).expect("an object");
-            api.create(&PostParams::default(), &made).await.expect("the object is new");
-        }
+        furnish(&stage.client, &stage.namespace, objects(routed)).await;
         stage
     }
 
@@ -304,15 +312,19 @@ fn objects(routed: bool) -> Vec<Value> {
             "spec": {"parentRefs": [{"name": "web"}],
                 "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}}));
     }
-    out.push(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-        "spec": {"replicas": 10, "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}},
-                "spec": {"terminationGracePeriodSeconds": 0, "containers":
-                    [{"name": "web", "image": "web:v0"}]}}}}));
+    out.push(deployment());
     out.push(
         json!({"apiVersion": "sluice.dev/v1beta1", "kind": "Rollout", "metadata": {"name": "web"},
         "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
             "strategy": {"canary": canary}}}),
     );
     out
+}
+
+fn deployment() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": 10, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}},
+                "spec": {"terminationGracePeriodSeconds": 0, "containers":
+                    [{"name": "web", "image": "web:v0"}]}}}})
 }
