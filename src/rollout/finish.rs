@@ -6,9 +6,23 @@ use super::{Draft, analyses, bake, hooks, machine, status, steps, traffic};
 use crate::api::common::Time;
 use crate::api::rollout::HookPoint;
 use crate::api::status::{CanaryStatus, LastRelease, Phase, Stage, StepState};
-use crate::spec;
+use crate::spec::{self, Pause, StepPlan};
 use crate::workload::knob::{Aim, move_to};
 use crate::workload::{DeploymentView, Motion, deployment};
+
+/// Nothing is looked at, asked or waited for between this step's last pods and the end of the release.
+pub(crate) fn follows(d: &Draft<'_>, plan: &spec::Plan, step: &StepPlan) -> bool {
+    let release = d.released();
+    let last = usize::try_from(release.step).is_ok_and(|i| i + 1 >= plan.steps.len());
+    let waits = match step.pause {
+        Pause::Absent => false,
+        Pause::Approval => true,
+        Pause::For(span) => !span.is_zero(),
+    };
+    let looks = step.analysis.is_some() || !plan.background.is_empty();
+    let asks = !plan.hooks.is_empty() || !step.hooks.is_empty();
+    last && step.replicas.is_all() && !(waits || looks || asks || release.backward)
+}
 
 /// Begins the end of a release that went well.
 pub(crate) fn start(d: &mut Draft<'_>) {
@@ -55,6 +69,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
             user: &release.originals,
             stable: &release.stable,
             tolerated: plan.failure_threshold.of(n),
+            ends: true,
         };
         match move_to(view, aim, d.now) {
             Motion::Arrived => {}

@@ -301,6 +301,7 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
         user: &release.originals,
         stable: &release.stable,
         tolerated,
+        ends: finish::follows(d, plan, step),
     };
     if let Some(rs) = view.current() {
         d.release().canary = Some(rs.hash.clone());
@@ -355,6 +356,7 @@ fn kept(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Step
             user: &release.originals,
             stable: &release.stable,
             tolerated: plan.failure_threshold.of(k),
+            ends: false,
         };
         match move_to(view, aim, d.now) {
             Motion::Arrived => {}

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use super::deployment::rest_with;
+use super::deployment::{give_back, rest_with};
 use super::view::{DeploymentView, ReplicaSetView, budget};
 use super::{NEVER_LATE_SECONDS, NEVER_READY_SECONDS};
 use crate::api::KnobFields;
@@ -101,6 +101,9 @@ pub struct Aim<'a> {
     pub stable: &'a str,
     /// New pods that may be not ready.
     pub tolerated: i32,
+    /// Nothing comes after it: once every new pod is available the user's fields are given back, and the last
+    /// old pods go by the user's own strategy.
+    pub ends: bool,
 }
 
 /// The two numbers of the knob.
@@ -208,6 +211,9 @@ pub fn move_to(view: &DeploymentView, aim: Aim<'_>, now: Timestamp) -> Motion {
     if count > k && aim.exact {
         return go_back(view, aim, k, now);
     }
+    if let Some(over) = hand_over(view, aim, available, wake) {
+        return over;
+    }
     if let Some(there) = arrival(view, k, count, available, aim.tolerated, wake) {
         return there;
     }
@@ -240,6 +246,38 @@ pub fn move_to(view: &DeploymentView, aim: Aim<'_>, now: Timestamp) -> Motion {
 
 fn wait(reason: &str, wake: Option<Timestamp>) -> Motion {
     Motion::Wait { reason: reason.to_owned(), wake }
+}
+
+/// The end of the last movement, from when every new pod is available: the user's fields, by which the
+/// native controller takes the old pods that are left. That is his own update, with new pods that are ready:
+/// it keeps his budget whatever comes, and goes on with nobody there.
+///
+/// New pods that never get ready count for him though they are tolerated: then the knob takes the old ones.
+fn hand_over(
+    view: &DeploymentView,
+    aim: Aim<'_>,
+    available: i32,
+    wake: Option<Timestamp>,
+) -> Option<Motion> {
+    let n = view.replicas;
+    let count = view.current().map_or(0, |rs| rs.replicas);
+    if !aim.ends || aim.user.paused || aim.new_pods < n || count == 0 {
+        return None;
+    }
+    let Some(write) = give_back(view, aim.user, false, false) else {
+        let alone = count == n && view.active().count() == 1;
+        if available >= n - aim.tolerated && alone && view.settled() {
+            return Some(Motion::Arrived);
+        }
+        let stuck = count >= n && available < n && available >= n - aim.tolerated && !alone;
+        let reason = if available >= n {
+            "old pods to go".to_owned()
+        } else {
+            format!("{available} of {n} new pods are ready")
+        };
+        return (!stuck).then_some(Motion::Wait { reason, wake });
+    };
+    (count >= n && available >= n).then_some(Motion::Act(write))
 }
 
 /// `Some` when no more pods have to be moved: arrived, or only readiness is missing at rest.
@@ -346,7 +384,7 @@ fn go_back(view: &DeploymentView, aim: Aim<'_>, k: i32, now: Timestamp) -> Motio
         }
         let left = surplus + next.map_or(0, |(rs, to)| (to - rs.replicas).min(0));
         let knob = knob_back(view, aim, (kept, left), now);
-        if view.fields.paused || read_knob(view) != knob {
+        if view.fields.paused || !view.under_knob() || read_knob(view) != knob {
             return Motion::Act(Write::Deployment(turn(view, knob, n)));
         }
     }

@@ -69,7 +69,7 @@ fn play(native: &mut Native, aim: Aim<'_>, bounds: &Bounds, dice: &mut Dice) -> 
 /// A step of so many per cent, back as well as forth.
 fn share_of(share: i32, n: i32, user: &KnobFields) -> Aim<'_> {
     let new_pods = (share * n + 99) / 100;
-    Aim { new_pods, exact: true, user, stable: "v1", tolerated: 0 }
+    Aim { new_pods, exact: true, user, stable: "v1", tolerated: 0, ends: new_pods == n }
 }
 
 /// A workload after so many events on the way to `aim`, with what must hold from there on.
@@ -118,7 +118,8 @@ fn pause(native: &Native, aim: Aim<'_>, least: i32) -> Result<(), TestCaseError>
 fn a_third_version_while_pods_that_never_got_ready_go_back_takes_no_stable_pod() {
     let user = user(IntOrString::Int(2), IntOrString::Int(2), None);
     let mut native = Native::held(8, &user);
-    let mut aim = Aim { new_pods: 8, exact: true, user: &user, stable: "v1", tolerated: 0 };
+    let mut aim =
+        Aim { new_pods: 8, exact: true, user: &user, stable: "v1", tolerated: 0, ends: false };
     let write = |native: &mut Native, aim: Aim<'_>| {
         let made = move_to(&native.view(), aim, native.now);
         if let Motion::Act(write) = &made {
@@ -143,7 +144,8 @@ fn a_pause_while_a_pod_that_never_got_ready_goes_back_takes_no_stable_pod() {
     let user = user(IntOrString::Int(2), IntOrString::Int(0), None);
     for back in [0, 1] {
         let mut native = Native::held(10, &user);
-        let mut aim = Aim { new_pods: 4, exact: true, user: &user, stable: "v1", tolerated: 0 };
+        let mut aim =
+            Aim { new_pods: 4, exact: true, user: &user, stable: "v1", tolerated: 0, ends: false };
         while let Motion::Act(write) = move_to(&native.view(), aim, native.now) {
             native.write(&write);
             settle(&mut native);
@@ -210,7 +212,7 @@ proptest! {
         for share in shares {
             let k = (share * n + 99) / 100;
             let was = native.size("v2");
-            let aim = Aim { new_pods: k, exact: true, user: &user, stable: "v1", tolerated: 0 };
+            let aim = share_of(share, n, &user);
             let bounds = Bounds {
                 least_available: n - unavailable,
                 most_pods: n + surge.max(1),
@@ -289,7 +291,7 @@ proptest! {
         let mut dice = Dice(seed);
         let (surge, unavailable) = budget(&user, n);
         let k = (share * n + 99) / 100;
-        let aim = Aim { new_pods: k, exact: true, user: &user, stable: "v1", tolerated: 0 };
+        let aim = share_of(share, n, &user);
         let least_available = n - unavailable;
         let bounds = Bounds { least_available, most_pods: n + surge.max(1), most_new: k };
         play(&mut native, aim, &bounds, &mut dice);
@@ -443,7 +445,8 @@ fn let_go_with_two_live_replica_sets_keeps_the_surge_at_zero() {
     let user = user(IntOrString::String("25%".into()), IntOrString::Int(0), None);
     let mut native = Native::held(10, &user);
     let mut dice = Dice(1);
-    let aim = Aim { new_pods: 4, exact: true, user: &user, stable: "v1", tolerated: 0 };
+    let aim =
+        Aim { new_pods: 4, exact: true, user: &user, stable: "v1", tolerated: 0, ends: false };
     let bounds = Bounds { least_available: 10, most_pods: 13, most_new: 4 };
     play(&mut native, aim, &bounds, &mut dice);
     let write = give_back(&native.view(), &user, true, true).unwrap();
@@ -455,11 +458,83 @@ fn let_go_with_two_live_replica_sets_keeps_the_surge_at_zero() {
     assert_eq!(native.fields.max_unavailable, Some(IntOrString::Int(1)), "not both at 0");
 }
 
+/// How the last movement of 10 pods goes: the sizes of both versions and the fields.
+fn last_move(native: &mut Native, aim: Aim<'_>) -> (i32, i32) {
+    for _ in 0..20 {
+        if let Motion::Act(write) = move_to(&native.view(), aim, native.now) {
+            native.write(&write);
+        }
+        settle(native);
+    }
+    (native.size("v2"), native.size("v1"))
+}
+
+#[test]
+fn the_last_old_pods_go_by_the_users_own_strategy_once_every_new_pod_is_available() {
+    let user = user(IntOrString::Int(4), IntOrString::Int(0), Some(5));
+    let mut native = Native::held(4, &user);
+    let aim = share_of(100, 4, &user);
+    assert_eq!(last_move(&mut native, aim), (4, 4), "new pods first");
+    (0..4).for_each(|_| native.ready_one(0));
+    assert_eq!(last_move(&mut native, aim), (4, 4), "not available by the user's minReadySeconds");
+    assert_ne!(native.fields, user);
+    native.now += SignedDuration::from_secs(5);
+    assert_eq!(last_move(&mut native, aim), (4, 0));
+    assert_eq!(native.fields, user);
+    assert_eq!(native.writes, 2, "the surge, the fields");
+    assert_eq!(move_to(&native.view(), aim, native.now), Motion::Arrived);
+}
+
+#[test]
+fn a_new_pod_that_fails_after_the_fields_were_given_back_keeps_the_old_pods_that_the_user_needs() {
+    let user = user(IntOrString::Int(2), IntOrString::Int(0), None);
+    let mut native = Native::held(2, &user);
+    let aim = share_of(100, 2, &user);
+    last_move(&mut native, aim);
+    (0..2).for_each(|_| native.ready_one(0));
+    let Motion::Act(write) = move_to(&native.view(), aim, native.now) else { panic!() };
+    native.write(&write);
+    assert_eq!(native.fields, user);
+    native.sets.iter_mut().find(|set| set.version == "v2").unwrap().pods[0] = None;
+    assert_eq!(last_move(&mut native, aim), (2, 1));
+    assert!(matches!(move_to(&native.view(), aim, native.now), Motion::Wait { .. }));
+    assert_eq!(native.fields, user, "nobody turns the knob again");
+    native.ready_one(0);
+    assert_eq!(last_move(&mut native, aim), (2, 0));
+}
+
+#[test]
+fn old_pods_go_by_the_knob_where_new_pods_that_are_tolerated_never_get_ready() {
+    let user = user(IntOrString::Int(4), IntOrString::Int(0), None);
+    let mut native = Native::held(4, &user);
+    let aim = Aim { tolerated: 1, ..share_of(100, 4, &user) };
+    last_move(&mut native, aim);
+    (0..3).for_each(|_| native.ready_one(0));
+    assert_eq!(last_move(&mut native, aim), (4, 0));
+    assert_eq!(move_to(&native.view(), aim, native.now), Motion::Arrived);
+    let write = give_back(&native.view(), &user, false, false).expect("the knob is set");
+    native.write(&write);
+    settle(&mut native);
+    assert_eq!(move_to(&native.view(), aim, native.now), Motion::Arrived);
+}
+
+#[test]
+fn a_user_who_paused_his_deployment_before_gets_his_last_pods_all_the_same() {
+    let own = user(IntOrString::Int(2), IntOrString::Int(0), None);
+    let own = KnobFields { paused: true, ..own };
+    let mut native = Native::held(2, &own);
+    let aim = share_of(100, 2, &own);
+    last_move(&mut native, aim);
+    (0..2).for_each(|_| native.ready_one(0));
+    assert_eq!(last_move(&mut native, aim), (2, 0));
+}
+
 #[test]
 fn tolerated_pods_need_not_be_ready() {
     let user = user(IntOrString::Int(3), IntOrString::Int(1), None);
     let mut native = Native::held(10, &user);
-    let mut aim = Aim { new_pods: 3, exact: true, user: &user, stable: "v1", tolerated: 1 };
+    let mut aim =
+        Aim { new_pods: 3, exact: true, user: &user, stable: "v1", tolerated: 1, ends: false };
     let moved = |native: &mut Native, aim: Aim<'_>| {
         for _ in 0..20 {
             if let Motion::Act(write) = move_to(&native.view(), aim, native.now) {

@@ -51,6 +51,57 @@ fn a_release_that_is_scaled_to_one_pod_gives_it_to_the_stable_version_and_waits(
     assert!(template_again(&plan_of(&s)), "or when a person says so");
 }
 
+/// The last step under the knob, surged: every new pod is ready, two old ones are left.
+fn last_step(canary: Value) -> Snapshot {
+    let mut s = released(Stage::Stepping, StepState::StepUpgrade, 10, 2);
+    release(&mut s).step = 2;
+    s.rollout.spec = rollout(&json!({"strategy": {"canary": canary}})).spec;
+    let view = view_of(&mut s);
+    view.fields.paused = false;
+    view.fields.min_ready_seconds = Some(NEVER_READY_SECONDS);
+    s
+}
+
+/// The `minReadySeconds` that the plan leaves the Deployment with.
+fn min_ready_after(s: &Snapshot) -> Option<i32> {
+    let made = plan_of(s);
+    let Some(Write::Deployment(patch)) = written(&made) else { panic!("{made:#?}") };
+    assert_eq!(made.status.release.as_ref().map(|r| r.stage), Some(Stage::Stepping));
+    patch.min_ready_seconds.unwrap_or(view_of(&mut s.clone()).fields.min_ready_seconds)
+}
+
+#[test]
+fn the_user_gets_his_fields_back_with_the_last_old_pods_where_nothing_comes_after_them() {
+    let last = |last: Value| json!([{"replicas": 2}, {"replicas": 5}, last]);
+    let all = json!({"replicas": "100%"});
+    for pause in [json!({}), json!({"pause": {"duration": 0}})] {
+        let mut step = all.clone();
+        step.as_object_mut().unwrap().extend(pause.as_object().unwrap().clone());
+        let mut s = last_step(json!({"steps": last(step)}));
+        assert_eq!(min_ready_after(&s), user().min_ready_seconds);
+        // And once they are gone the release is over in one status.
+        let view = view_of(&mut s);
+        view.fields.min_ready_seconds = user().min_ready_seconds;
+        view.replica_sets = vec![set("v1", 0, 0), set("v2", 10, 10)];
+        let made = plan_of(&s);
+        assert_eq!(events(&made), ["StepPodsReady", "StepCompleted", "Promoted"]);
+        assert_eq!(made.actions.iter().filter(|a| **a == Action::Status).count(), 1);
+    }
+    let mut waits = vec![
+        json!({"steps": last(json!({"replicas": "100%", "pause": {}}))}),
+        json!({"steps": last(json!({"replicas": "100%", "pause": {"duration": 60}}))}),
+        json!({"steps": last(json!({"replicas": 10}))}),
+        json!({"steps": last(json!({"replicas": "100%",
+            "analysis": {"templates": [{"templateName": "t"}]}}))}),
+    ];
+    let hook = json!([{"name": "h", "at": "BeforePromotion", "url": "http://h.test"}]);
+    waits.push(json!({"steps": last(all), "hooks": hook}));
+    for canary in waits {
+        let s = last_step(canary.clone());
+        assert_eq!(min_ready_after(&s), Some(NEVER_READY_SECONDS), "{canary}");
+    }
+}
+
 #[test]
 fn a_pause_before_the_end_does_not_make_pods_ready() {
     let mut s = released(Stage::Finalising, StepState::Completed, 10, 0);

@@ -58,7 +58,6 @@ fn the_deadline_counts_to_the_last_pod_and_a_person_may_give_it_more_time() {
     s.rollout.spec.on_failure = Some(crate::api::rollout::OnFailure::Pause);
     let view = s.workload.as_mut().unwrap();
     view.replica_sets = vec![set("v1", 2, 2), set("v2", 8, 0)];
-    view.fields.paused = false;
     let long_ago = NOW.saturating_sub(jiff::SignedDuration::from_secs(601)).unwrap();
     release(&mut s).since = Some(crate::api::Time(long_ago));
     let made = plan_of(&s);

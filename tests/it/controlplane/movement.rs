@@ -93,7 +93,8 @@ async fn move_to_size(stage: &Stage, new: i32, stable: &str) -> usize {
     for _ in 0..MANY {
         stage.settle().await;
         let view = view(stage).await;
-        let aim = Aim { new_pods: new, exact: true, user: &user, stable, tolerated: 0 };
+        let ends = new == view.replicas;
+        let aim = Aim { new_pods: new, exact: true, user: &user, stable, tolerated: 0, ends };
         match move_to(&view, aim, now) {
             Motion::Arrived => {
                 let is = stage.rest().await.sizes;
@@ -175,7 +176,14 @@ async fn a_pause_after_each_write_of_the_way_back_takes_no_pod_that_serves(place
     };
     let now: Timestamp = "2026-06-01T12:00:00Z".parse().expect("a time");
     for (new, pauses, at) in [(4, false, 2), (1, true, 1)] {
-        let aim = Aim { new_pods: new, exact: true, user: &user, stable: &stable, tolerated: 0 };
+        let aim = Aim {
+            new_pods: new,
+            exact: true,
+            user: &user,
+            stable: &stable,
+            tolerated: 0,
+            ends: false,
+        };
         stage.least_ready();
         for decisions in 0.. {
             assert!(decisions < MANY, "it writes without end");

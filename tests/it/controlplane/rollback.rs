@@ -52,3 +52,12 @@ async fn finishing_from_all_new_under_the_knob_in_one_write_moves_nothing_either
     assert_eq!(trace.pairs()[1..], [(10, 0), (10, 0)]);
     assert!(trace.steps[2].sizes.is_empty());
 }
+
+#[tokio::test]
+async fn the_users_fields_given_back_before_the_last_old_pods_go_take_none_that_he_needs() {
+    let steps = vec![held("v2"), moving(0, 8), moving(2, 8), users(false, "25%")];
+    let Some(trace) = on_the_real_one("finish-surged", 10, &[], steps).await else { return };
+    assert_eq!(trace.pairs()[1..], [(8, 2), (10, 2), (10, 0)]);
+    assert_eq!(trace.steps[3].least_ready, 10);
+    assert_eq!(trace.steps[3].rest.progressing.as_deref(), Some("NewReplicaSetAvailable"));
+}
