@@ -72,21 +72,24 @@ pub(crate) fn parse(source: &str) -> Result<Program, EvalError> {
 
 /// What an expression can name: the roots (`object`, `request`...) and the policy's variables, each
 /// of which is evaluated when first named and then remembered.
-#[derive(Default)]
 pub(crate) struct Env<'a> {
     roots: BTreeMap<&'static str, Val<'a>>,
-    variables: BTreeMap<String, String>,
-    known: RefCell<BTreeMap<String, Result<Val<'a>, EvalError>>>,
-    open: RefCell<BTreeSet<String>>,
+    variables: &'a BTreeMap<&'a str, &'a str>,
+    known: RefCell<BTreeMap<&'a str, Result<Val<'a>, EvalError>>>,
+    open: RefCell<BTreeSet<&'a str>>,
 }
+
+/// Of an expression that is no policy's.
+pub(crate) static NO_VARIABLES: BTreeMap<&str, &str> = BTreeMap::new();
 
 impl<'a> Env<'a> {
     /// The environment of one expression.
     pub(crate) fn new(
         roots: impl IntoIterator<Item = (&'static str, Val<'a>)>,
-        variables: &BTreeMap<String, String>,
+        variables: &'a BTreeMap<&'a str, &'a str>,
     ) -> Self {
-        Self { roots: roots.into_iter().collect(), variables: variables.clone(), ..Self::default() }
+        let roots = roots.into_iter().collect();
+        Self { roots, variables, known: RefCell::default(), open: RefCell::default() }
     }
 
     /// Parses and evaluates.
@@ -98,15 +101,16 @@ impl<'a> Env<'a> {
         if let Some(known) = self.known.borrow().get(name) {
             return known.clone();
         }
-        let source = self.variables.get(name).ok_or_else(|| EvalError::no_key(name))?;
-        if !self.open.borrow_mut().insert(name.to_owned()) {
+        let found = self.variables.get_key_value(name);
+        let (&name, source) = found.ok_or_else(|| EvalError::no_key(name))?;
+        if !self.open.borrow_mut().insert(name) {
             return Err(EvalError::new(format!("variable {name:?} refers to itself")));
         }
         let value = self.evaluate(source).map_err(|error| {
             EvalError::new(format!("composited variable {name:?} fails to evaluate: {error}"))
         });
         self.open.borrow_mut().remove(name);
-        self.known.borrow_mut().insert(name.to_owned(), value.clone());
+        self.known.borrow_mut().insert(name, value.clone());
         value
     }
 

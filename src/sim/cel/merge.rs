@@ -12,13 +12,19 @@ use serde_json::{Map, Value};
 
 use super::{eval::EvalError, value::Val};
 
-/// Merges `Object{...}` into the object.
-pub(crate) fn apply_configuration(object: &Value, patch: Val<'_>) -> Result<Value, EvalError> {
+/// The object with `Object{...}` merged into it; `None` where that says nothing.
+pub(crate) fn apply_configuration(
+    object: &Value,
+    patch: Val<'_>,
+) -> Result<Option<Value>, EvalError> {
     let Val::Message { type_name, .. } = &patch else {
         return Err(EvalError::new("unsupported return type from ApplyConfiguration expression"));
     };
     check_type_names(&patch, &[type_name])?;
     let patch = patch.into_json()?;
+    if patch.as_object().is_some_and(Map::is_empty) {
+        return Ok(None);
+    }
     let built_in = is_built_in(object);
     let mut atomics = BTreeSet::new();
     find_atomics(&patch, "", built_in, &mut atomics);
@@ -32,11 +38,11 @@ pub(crate) fn apply_configuration(object: &Value, patch: Val<'_>) -> Result<Valu
     }
     let mut merged = object.clone();
     merge(&mut merged, patch, "", built_in);
-    Ok(merged)
+    Ok(Some(merged))
 }
 
-/// Applies a list of `JSONPatch{...}`. A `test` that fails leaves the object as it is.
-pub(crate) fn json_patch(object: &Value, operations: Val<'_>) -> Result<Value, EvalError> {
+/// The object after a list of `JSONPatch{...}`; `None` where that is empty or a `test` of it fails.
+pub(crate) fn json_patch(object: &Value, operations: Val<'_>) -> Result<Option<Value>, EvalError> {
     let not_a_list = "type mismatch: JSONPatchType.expression should evaluate to array";
     let mut list = Vec::new();
     for operation in operations.range().map_err(|_| EvalError::new(not_a_list))? {
@@ -50,15 +56,16 @@ pub(crate) fn json_patch(object: &Value, operations: Val<'_>) -> Result<Value, E
         }
         list.push(operation.into_json()?);
     }
+    if list.is_empty() {
+        return Ok(None);
+    }
     let broken = |error: String| EvalError::new(format!("JSON Patch: {error}"));
     let patch: json_patch::Patch =
         serde_json::from_value(Value::Array(list)).map_err(|error| broken(error.to_string()))?;
     let mut patched = object.clone();
     match json_patch::patch(&mut patched, &patch) {
-        Ok(()) => Ok(patched),
-        Err(error) if matches!(error.kind, json_patch::PatchErrorKind::TestFailed) => {
-            Ok(object.clone())
-        }
+        Ok(()) => Ok(Some(patched)),
+        Err(error) if matches!(error.kind, json_patch::PatchErrorKind::TestFailed) => Ok(None),
         Err(error) => Err(broken(error.to_string())),
     }
 }

@@ -28,9 +28,11 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value.get(key).and_then(Value::as_str).unwrap_or("")
 }
 
-fn variables(policy: &Value) -> BTreeMap<String, String> {
-    let named =
-        |variable| (text(variable, "name").to_owned(), text(variable, "expression").to_owned());
+/// The variables of a policy, each with its expression.
+type Variables<'p> = BTreeMap<&'p str, &'p str>;
+
+fn variables(policy: &Value) -> Variables<'_> {
+    let named = |variable| (text(variable, "name"), text(variable, "expression"));
     items(policy, "variables").map(named).collect()
 }
 
@@ -172,12 +174,12 @@ impl<'a> Run<'a> {
     }
 
     /// What the expressions of a policy see, where its conditions hold.
-    fn applies(
+    fn applies<'p>(
         &mut self,
-        policy: &Value,
+        policy: &'p Value,
         binding: &Value,
         param: Option<&Value>,
-    ) -> Option<(Value, BTreeMap<String, String>)> {
+    ) -> Option<(Value, Variables<'p>)> {
         let request = self.request_value();
         let variables = variables(policy);
         match self.conditions(policy, &request, &variables, param) {
@@ -193,9 +195,12 @@ impl<'a> Run<'a> {
         let Some((request, variables)) = self.applies(policy, binding, param) else { return };
         for mutation in items(policy, "mutations") {
             match self.mutation(mutation, &request, &variables, param) {
-                Ok(mut object) => {
-                    (self.surroundings.default)(&mut object);
-                    self.object = object;
+                Ok(changed) => {
+                    // Left as it was, it is as it was defaulted before.
+                    if let Some(mut object) = changed {
+                        (self.surroundings.default)(&mut object);
+                        self.object = object;
+                    }
                     self.mutated = true;
                 }
                 Err(error) => self.fail(policy, Some(binding), &error),
@@ -236,7 +241,7 @@ impl<'a> Run<'a> {
         &self,
         validation: &Value,
         request: &Value,
-        variables: &BTreeMap<String, String>,
+        variables: &Variables<'_>,
         param: Option<&Value>,
     ) -> Result<Option<String>, EvalError> {
         let source = text(validation, "expression");
@@ -266,7 +271,7 @@ impl<'a> Run<'a> {
     fn env<'e>(
         &'e self,
         request: &'e Value,
-        variables: &BTreeMap<String, String>,
+        variables: &'e Variables<'e>,
         param: Option<&'e Value>,
     ) -> Env<'e> {
         let or_null = |value: Option<&'e Value>| value.map_or_else(Val::null, Val::borrowed);
@@ -285,7 +290,7 @@ impl<'a> Run<'a> {
         &self,
         policy: &Value,
         request: &Value,
-        variables: &BTreeMap<String, String>,
+        variables: &Variables<'_>,
         param: Option<&Value>,
     ) -> Result<bool, EvalError> {
         let mut failed = None;
@@ -306,9 +311,9 @@ impl<'a> Run<'a> {
         &self,
         mutation: &Value,
         request: &Value,
-        variables: &BTreeMap<String, String>,
+        variables: &Variables<'_>,
         param: Option<&Value>,
-    ) -> Result<Value, EvalError> {
+    ) -> Result<Option<Value>, EvalError> {
         let env = self.env(request, variables, param);
         let evaluate = |path: &str| {
             let source = mutation.pointer(path).and_then(Value::as_str).unwrap_or("");

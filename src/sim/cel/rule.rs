@@ -1,11 +1,9 @@
 //! The rules of a schema: expressions over `self` and `oldSelf`.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::{
-    eval::{Env, EvalError},
+    eval::{Env, EvalError, NO_VARIABLES},
     value::Val,
 };
 
@@ -35,7 +33,7 @@ impl<'a> Rule<'a> {
         let old = self.old.map(Val::borrowed);
         let old = if self.optional_old { Some(Val::Optional(old.map(Box::new))) } else { old };
         let roots = [Some(("self", Val::borrowed(self.value))), old.map(|old| ("oldSelf", old))];
-        Env::new(roots.into_iter().flatten(), &BTreeMap::new()).evaluate(source)
+        Env::new(roots.into_iter().flatten(), &NO_VARIABLES).evaluate(source)
     }
 
     /// Evaluates `rule`.
