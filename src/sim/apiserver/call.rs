@@ -74,6 +74,13 @@ impl ResourceKey {
         }
     }
 
+    /// Whether objects of this resource call this their `apiVersion`.
+    #[must_use]
+    pub fn is_of(&self, api_version: &str) -> bool {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        self.group == group && self.version == version
+    }
+
     /// `group/version`, or only the version for the core group: what objects call `apiVersion`.
     #[must_use]
     pub fn api_version(&self) -> String {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{List, Schema};
+use super::{
+    fields::object_mut,
+    schemas::{List, Schema},
+};
 
 /// A set of paths: a tree whose edges are FieldsV1 elements such as `f:spec`, `k:{"name":"app"}`
 /// or `v:"x"`.
@@ -39,15 +42,8 @@ impl FieldSet {
     /// Writes FieldsV1.
     #[must_use]
     pub fn write(&self) -> Value {
-        let mut fields = Map::new();
-        for (element, node) in &self.0 {
-            let mut below = node.below.write();
-            if node.member && !node.below.0.is_empty() {
-                below["."] = json!({});
-            }
-            fields.insert(element.clone(), below);
-        }
-        Value::Object(fields)
+        let fields = self.0.iter().map(|(element, node)| (element.clone(), node.write()));
+        Value::Object(fields.collect())
     }
 
     /// True if no path is in the set.
@@ -153,6 +149,39 @@ impl FieldSet {
         }
     }
 
+    /// Adds these paths to a set in the form of FieldsV1.
+    pub fn put_into(&self, fields: &mut Value) {
+        let theirs = object_mut(fields);
+        for (element, node) in &self.0 {
+            match theirs.get_mut(element) {
+                None => {
+                    theirs.insert(element.clone(), node.write());
+                }
+                Some(below) => {
+                    let member = is_member(below) || node.member;
+                    node.below.put_into(below);
+                    mark(below, member);
+                }
+            }
+        }
+    }
+
+    /// Takes these paths out of a set in the form of FieldsV1.
+    pub fn take_out_of(&self, fields: &mut Value) {
+        let Some(theirs) = fields.as_object_mut() else { return };
+        for (element, node) in &self.0 {
+            let Some(below) = theirs.get_mut(element) else { continue };
+            let member = is_member(below) && !node.member;
+            object_mut(below).remove(".");
+            node.below.take_out_of(below);
+            if member {
+                mark(below, member);
+            } else if below.as_object().is_none_or(Map::is_empty) {
+                theirs.remove(element);
+            }
+        }
+    }
+
     /// True if a set in the form of FieldsV1 has any of these paths.
     #[must_use]
     pub fn meets(&self, fields: &Value) -> bool {
@@ -200,6 +229,23 @@ impl FieldSet {
             }
         }
         paths
+    }
+}
+
+impl Node {
+    fn write(&self) -> Value {
+        let mut below = self.below.write();
+        mark(&mut below, self.member);
+        below
+    }
+}
+
+/// Says of a node of a FieldsV1 whether the path that ends there is in the set; where nothing is below it,
+/// that goes without saying.
+fn mark(node: &mut Value, member: bool) {
+    let fields = object_mut(node);
+    if member && !fields.is_empty() {
+        fields.insert(".".to_owned(), json!({}));
     }
 }
 

@@ -256,9 +256,12 @@ impl Kinds {
     #[must_use]
     pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let first = ResourceKey::new(group, version, "");
         self.by_key
-            .values()
-            .find(|k| k.kind == kind && k.key.group == group && k.key.version == version)
+            .range(first..)
+            .map(|(_, found)| found)
+            .take_while(|found| found.key.group == group && found.key.version == version)
+            .find(|found| found.kind == kind)
     }
 
     /// A resource whose objects are stored there: any of its versions.

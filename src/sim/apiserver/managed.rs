@@ -68,6 +68,9 @@ impl<'a> Writer<'a> {
 
     /// Takes out what nobody owns: identity, and what this endpoint does not write.
     fn strip(&self, fields: &mut FieldSet) {
+        if self.subresource == "status" {
+            return fields.keep_only("f:status");
+        }
         for path in [&["f:apiVersion"][..], &["f:kind"]] {
             fields.prune(path);
         }
@@ -85,9 +88,7 @@ impl<'a> Writer<'a> {
         ] {
             fields.prune(&["f:metadata", name]);
         }
-        if self.subresource == "status" {
-            fields.keep_only("f:status");
-        } else if self.kind.status {
+        if self.kind.status {
             fields.prune(&["f:status"]);
         }
     }
@@ -113,28 +114,20 @@ pub fn update(call: &Call, kind: &Kind, old: Option<&Value>, new: &mut Value, no
     taken.add(&removed);
     let mut is_there = false;
     for entry in &mut entries {
-        let fields = &entry["fieldsV1"];
-        if writer.wrote(entry) {
-            is_there = true;
-            if entry["apiVersion"] == kind.key.api_version().as_str()
-                && written.is_within(fields)
-                && !removed.meets(fields)
-            {
-                continue;
-            }
-            let mut mine = Entry::read(entry);
-            let before = mine.fields.clone();
-            mine.fields.subtract(&removed);
-            mine.fields.add(&written);
-            mine.version = kind.key.api_version();
-            if mine.fields != before {
-                mine.time = time(now);
-            }
-            *entry = mine.write();
-        } else if taken.meets(fields) {
-            let mut theirs = Entry::read(entry);
-            theirs.fields.subtract(&taken);
-            *entry = theirs.write();
+        let mine = writer.wrote(entry);
+        let fields = &mut entry["fieldsV1"];
+        if !mine {
+            taken.take_out_of(fields);
+            continue;
+        }
+        is_there = true;
+        if !written.is_within(fields) || removed.meets(fields) {
+            removed.take_out_of(fields);
+            written.put_into(fields);
+            entry["time"] = json!(time(now));
+        }
+        if !kind.key.is_of(text(&entry["apiVersion"])) {
+            entry["apiVersion"] = json!(kind.key.api_version());
         }
     }
     if !is_there && !written.is_empty() {

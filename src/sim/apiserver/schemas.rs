@@ -162,17 +162,23 @@ fn type_of(kind: &Kind) -> Option<&'static str> {
 }
 
 /// Drops the fields of a built-in kind's object that its type does not have; answers with their
-/// paths.
-pub fn prune(kind: &Kind, object: &mut Value) -> Vec<String> {
+/// paths. What is as it was in `old` was pruned when that was stored.
+pub fn prune(kind: &Kind, old: Option<&Value>, object: &mut Value) -> Vec<String> {
     let mut dropped = Vec::new();
     if type_of(kind).is_some() {
-        drop_unknown(object, Schema::of(kind), Place::Top, &mut dropped);
+        drop_unknown(object, old, Schema::of(kind), Place::Top, &mut dropped);
     }
     dropped
 }
 
-fn drop_unknown(value: &mut Value, schema: Schema<'_>, here: Place<'_>, dropped: &mut Vec<String>) {
-    if schema.says_nothing() {
+fn drop_unknown(
+    value: &mut Value,
+    old: Option<&Value>,
+    schema: Schema<'_>,
+    here: Place<'_>,
+    dropped: &mut Vec<String>,
+) {
+    if old == Some(value) || schema.says_nothing() {
         return;
     }
     match value {
@@ -188,12 +194,14 @@ fn drop_unknown(value: &mut Value, schema: Schema<'_>, here: Place<'_>, dropped:
                 });
             }
             for (name, value) in fields {
-                drop_unknown(value, schema.field(name), Place::Field(&here, name), dropped);
+                let old = old.and_then(|old| old.get(name));
+                drop_unknown(value, old, schema.field(name), Place::Field(&here, name), dropped);
             }
         }
         Value::Array(items) => {
             for (at, value) in items.iter_mut().enumerate() {
-                drop_unknown(value, schema.items(), Place::Item(&here, at), dropped);
+                let old = old.and_then(|old| old.get(at));
+                drop_unknown(value, old, schema.items(), Place::Item(&here, at), dropped);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

@@ -12,15 +12,14 @@ use super::{
 
 /// The object in the version of `kind`.
 pub fn of(kind: &Kind, stored: &Arc<Value>) -> Arc<Value> {
-    let version = kind.key.api_version();
-    if text(&stored["apiVersion"]) == version {
+    if kind.key.is_of(text(&stored["apiVersion"])) {
         return stored.clone();
     }
     let mut object = Value::clone(stored);
     if kind.is("events.k8s.io", "events") {
         rename(&mut object, EVENT_FIELDS, |(core, events)| (core, events));
     }
-    object_mut(&mut object).insert("apiVersion".into(), Value::from(version));
+    object_mut(&mut object).insert("apiVersion".into(), Value::from(kind.key.api_version()));
     Arc::new(object)
 }
 

@@ -280,7 +280,7 @@ fn admit(
     let write = plug(request, &kind, state, old, &groups);
     let settled = settled(request, object);
     let mut unknown = (request.plugins.prune)(&write, object);
-    unknown.extend(schemas::prune(&kind, object));
+    unknown.extend(schemas::prune(&kind, old, object));
     let refused =
         !unknown.is_empty() && request.call.options.field_validation == FieldValidation::Strict;
     if refused {
