@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sluice::sim::apiserver::ResourceKey;
 use sluice::sim::cluster::{Cluster, Options, USER};
 use sluice::sim::kubelet::Behaviours;
-use sluice::sim::{plugins, pods};
+use sluice::sim::pods;
 
 fn main() {
     let size = |name: &str, default: usize| {
@@ -49,7 +49,6 @@ async fn releases(count: usize) -> (std::time::Duration, std::time::Duration) {
         kubelet: Behaviours::default(),
         answers: pods::Behaviours::default(),
         visitors: (Vec::new(), 0.0),
-        plugins: plugins::plugins(),
     })
     .expect("a cluster");
     for i in 0..count {

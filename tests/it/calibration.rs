@@ -18,7 +18,6 @@ use sluice::sim::apiserver::{ApiServer, ResourceKey};
 use sluice::sim::cluster::{Cluster, Options, USER};
 use sluice::sim::kubelet::Behaviours;
 use sluice::sim::load::Visitor;
-use sluice::sim::plugins::plugins;
 use sluice::sim::pods;
 use sluice::sim::promql::{Engine, Labels, Tsdb, TsdbSource};
 use sluice::spec::AnalysisStanza;
@@ -177,7 +176,6 @@ fn cluster(db: Option<Tsdb>, calibration: Value, traffic: bool) -> Cluster {
         kubelet: Behaviours::default(),
         answers,
         visitors: (traffic.then(|| Visitor::plain("web.test")).into_iter().collect(), 200.0),
-        plugins: plugins(),
     })
     .unwrap();
     db.into_iter().for_each(|db| cluster.begin_with(db));

@@ -19,7 +19,6 @@ use sluice::sim::apiserver::ApiServer;
 use sluice::sim::cluster::{Cluster, Options};
 use sluice::sim::kubelet;
 use sluice::sim::load::Visitor;
-use sluice::sim::plugins::plugins;
 use sluice::sim::pods::{Behaviour, Behaviours, Cold, Latency, PodCounters, advance};
 use sluice::sim::promql::parse_exposition;
 use sluice::stats::interval::wilson;
@@ -94,7 +93,6 @@ async fn begun(seed: u64, versions: [Behaviour; 2], template: Value, steps: Valu
         kubelet: kubelet::Behaviours::default().ready_after(seconds(5)),
         answers,
         visitors: (vec![Visitor::plain("web.test")], RATE),
-        plugins: plugins(),
     })
     .unwrap();
     cluster.scrape_every(seconds(5));

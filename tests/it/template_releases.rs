@@ -12,7 +12,6 @@ use sluice::clock::Clock;
 use sluice::sim::cluster::{Cluster, Options};
 use sluice::sim::kubelet;
 use sluice::sim::load::Visitor;
-use sluice::sim::plugins::plugins;
 use sluice::sim::pods::Behaviours;
 use sluice::sim::promql::{Labels, stale_marker};
 
@@ -135,7 +134,6 @@ async fn released(name: &str, template: &Value, case: &Case, new: &str) -> Relea
         kubelet: kubelet::Behaviours::default().ready_after(seconds(2)),
         answers: Behaviours::default(),
         visitors: (vec![Visitor::plain("web.test")], RATE),
-        plugins: plugins(),
     })
     .unwrap();
     // The pods' own pages have some of the names: all series are the exporters'.

@@ -7,7 +7,6 @@ use sluice::sim::apiserver::{ApiServer, ResourceKey};
 use sluice::sim::cluster::{Cluster, Options, USER};
 use sluice::sim::kubelet::Behaviours;
 use sluice::sim::live::{self, Live};
-use sluice::sim::plugins::plugins;
 use sluice::sim::pods;
 
 pub const NAMESPACE: &str = "default";
@@ -121,7 +120,6 @@ impl Shape {
             kubelet: Behaviours::default().ready_after(self.ready_after),
             answers: pods::Behaviours::default(),
             visitors: (Vec::new(), 1.0),
-            plugins: plugins(),
         })
         .unwrap();
         cluster.server.create(USER, self.deployment(image)).unwrap();

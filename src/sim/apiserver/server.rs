@@ -64,21 +64,28 @@ impl ApiServer {
     /// A server with these schemas and policies.
     #[must_use]
     pub fn with_plugins(clock: Arc<dyn Clock>, plugins: Plugins) -> Self {
-        let (latest, _) = watch::channel(0);
-        let state = Mutex::new(State::new());
-        let server = Self {
-            inner: Arc::new(Inner {
-                clock,
-                plugins,
-                state,
-                latest,
-                requests: AtomicU64::new(0),
-                faults: Faults::default(),
-                log: Log::default(),
-            }),
-        };
+        let server = Self::holding(State::new(), clock, plugins);
         bootstrap::fill(&server);
         server
+    }
+
+    /// A server of its own that begins with all that this one holds.
+    pub(in crate::sim) fn twin(&self, clock: Arc<dyn Clock>, plugins: Plugins) -> Self {
+        Self::holding(self.lock().clone(), clock, plugins)
+    }
+
+    fn holding(state: State, clock: Arc<dyn Clock>, plugins: Plugins) -> Self {
+        let (latest, _) = watch::channel(state.rv);
+        let inner = Inner {
+            clock,
+            plugins,
+            state: Mutex::new(state),
+            latest,
+            requests: AtomicU64::new(0),
+            faults: Faults::default(),
+            log: Log::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Answers a request.

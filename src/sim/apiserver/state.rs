@@ -47,6 +47,7 @@ pub struct Change {
 type Collection = BTreeMap<(String, String), Arc<Value>>;
 
 /// The whole state of a server.
+#[derive(Clone)]
 pub struct State {
     pub(super) kinds: Kinds,
     collections: BTreeMap<(String, String), Collection>,

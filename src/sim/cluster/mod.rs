@@ -11,7 +11,7 @@ mod transcript;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -20,12 +20,13 @@ use crate::api::crds;
 use crate::clock::{Clock, SimClock};
 use crate::controller::engine::earliest;
 use crate::rollout::invariants::Violation;
-use crate::sim::apiserver::{ApiServer, Plugins, Refusable, ResourceKey};
+use crate::sim::apiserver::{ApiServer, Refusable, ResourceKey};
 use crate::sim::controllers::Controllers;
 use crate::sim::gateway;
 use crate::sim::hooks::Script;
 use crate::sim::kubelet::{Behaviours, Nodes};
 use crate::sim::load::{Scraper, VirtualTraffic, Visitor};
+use crate::sim::plugins;
 use crate::sim::pods;
 use crate::sim::promql::Tsdb;
 use crate::sim::promql::api::SharedTsdb;
@@ -64,8 +65,6 @@ pub struct Options {
     pub answers: pods::Behaviours,
     /// Who asks, and how often in a second. Nobody: no data plane is simulated.
     pub visitors: (Vec<Visitor>, f64),
-    /// Plug points of the API server: policies and schemas.
-    pub plugins: Plugins,
 }
 
 /// A whole cluster in virtual time.
@@ -103,10 +102,7 @@ impl Cluster {
     /// The API server refused one of the objects that every cluster has.
     pub fn new(options: Options) -> Refusable<Self> {
         let clock = Arc::new(SimClock::at(options.start));
-        let server = ApiServer::with_plugins(clock.clone() as Arc<dyn Clock>, options.plugins);
-        for object in base_objects() {
-            server.create("admin", object)?;
-        }
+        let server = furnished(options.start)?.twin(clock.clone(), plugins::plugins());
         let nodes = Nodes::new(server.clone(), 3, options.kubelet);
         let db: SharedTsdb = Arc::new(RwLock::new(Tsdb::new(3_600_000)));
         let (visitors, rate) = options.visitors;
@@ -324,6 +320,24 @@ impl Cluster {
         }
         self.transcript.follow(&self.server);
     }
+}
+
+/// A server with what every cluster has, as it is at `start`. It is kept for the next cluster that begins
+/// then: storing the definitions costs more than many a run.
+fn furnished(start: Timestamp) -> Refusable<ApiServer> {
+    static LAST: Mutex<Option<(Timestamp, ApiServer)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, server)) = last.as_ref()
+        && *at == start
+    {
+        return Ok(server.clone());
+    }
+    let server = plugins::api_server(Arc::new(SimClock::at(start)));
+    for object in base_objects() {
+        server.create("admin", object)?;
+    }
+    *last = Some((start, server.clone()));
+    Ok(server)
 }
 
 /// What every cluster has: our resources, the Gateway API and a Gateway. Made once in a process:

@@ -7,7 +7,6 @@ use super::{Cluster, Options, USER};
 use crate::sim::apiserver::{Call, ResourceKey, Verb};
 use crate::sim::kubelet::Behaviours;
 use crate::sim::load::Visitor;
-use crate::sim::plugins::plugins;
 use crate::sim::pods;
 
 fn start() -> Timestamp {
@@ -21,7 +20,6 @@ fn cluster(visitors: Vec<Visitor>) -> Cluster {
         kubelet: Behaviours::default(),
         answers: pods::Behaviours::default(),
         visitors: (visitors, 100.0),
-        plugins: plugins(),
     })
     .unwrap()
 }

@@ -26,7 +26,7 @@ use super::apiserver::{ApiStatus, Call, PatchType, Verb};
 use super::cluster::{ACCOUNT, Cluster, Options, Transcript, USER};
 use super::kubelet;
 use super::load::{Outcomes, Visitor};
-use super::{plugins, pods};
+use super::pods;
 
 pub use actions::{Act, Deed, Expect, Objects};
 pub use parse::{Line, Scenario, ScenarioError};
@@ -92,8 +92,7 @@ pub async fn run(scenario: &Scenario, manifests: &[Value], seed: u64) -> Result<
         Some((host, rate)) => (vec![Visitor::plain(host)], *rate),
         None => (Vec::new(), 0.0),
     };
-    let options =
-        Options { start: START, seed, kubelet, answers, visitors, plugins: plugins::plugins() };
+    let options = Options { start: START, seed, kubelet, answers, visitors };
     let refused = |what: &str| {
         let what = what.to_owned();
         move |status| RunError::Refused { what, status }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use sluice::sim::apiserver::{ApiServer, Call, ChangeKind, PatchType, Verb};
 use sluice::sim::cluster::{self, ACCOUNT, Options, USER};
 use sluice::sim::load::Visitor;
-use sluice::sim::plugins::plugins;
 use sluice::sim::pods;
 use sluice::sim::scenario::{Deed, Objects};
 
@@ -59,7 +58,6 @@ impl Memory {
             kubelet: script.kubelet(),
             answers,
             visitors,
-            plugins: plugins(),
         })
         .unwrap();
         for (name, words) in &script.scenario.hooks {
