@@ -13,6 +13,8 @@ pub struct Measure {
     /// Minutes until the rule acted, in the runs in which it did.
     minutes: Vec<f64>,
     harm: f64,
+    /// The sum of its squares, run by run.
+    harm_squared: f64,
 }
 
 impl Measure {
@@ -25,7 +27,10 @@ impl Measure {
     /// The same with the failed requests until then.
     pub fn add_run(&mut self, tick: Option<usize>, ticks: &[Tick]) {
         self.add(tick);
-        self.harm += ticks.iter().take(tick.unwrap_or(ticks.len())).map(|t| t.harm).sum::<f64>();
+        let acted = tick.unwrap_or(ticks.len());
+        let harm: f64 = ticks.iter().take(acted).map(|t| t.harm).sum();
+        self.harm += harm;
+        self.harm_squared += harm * harm;
     }
 
     /// In how many of a hundred runs it acted.
@@ -53,20 +58,34 @@ impl Measure {
 
     /// Median of the minutes of those runs in which it acted, with its 95 % interval.
     pub fn median_acted(&self) -> (f64, (f64, f64)) {
-        let acted = Self { runs: self.minutes.len(), minutes: self.minutes.clone(), harm: 0.0 };
+        let minutes = self.minutes.clone();
+        let acted = Self { runs: minutes.len(), minutes, ..Self::default() };
         (acted.quantile(0.5), acted.quantile_interval(0.5))
+    }
+
+    /// The minutes of the runs in which it acted, the least first.
+    pub fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.minutes.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
     }
 
     /// The minutes of this rank, from 1.
     fn ranked(&self, rank: usize) -> f64 {
-        let mut sorted = self.minutes.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::INFINITY)
+        self.sorted().get(rank.max(1) - 1).copied().unwrap_or(f64::INFINITY)
     }
 
     /// Failed requests per run until the rule acted.
     pub fn mean_harm(&self) -> f64 {
         self.harm / self.runs as f64
+    }
+
+    /// The 95 % interval of that, by the normal distribution.
+    pub fn harm_interval(&self) -> (f64, f64) {
+        let (mean, runs) = (self.mean_harm(), self.runs as f64);
+        let variance = (self.harm_squared / runs - mean * mean).max(0.0);
+        let half = 1.96 * libm::sqrt(variance / runs);
+        (mean - half, mean + half)
     }
 
     /// `0.27 [0.15, 0.49]`, with the median minutes and their interval when it acted often enough.

@@ -68,22 +68,29 @@ pub fn scenarios() -> Vec<(&'static str, Scenario)> {
     ]
 }
 
-/// Our rules for error ratios without a history, by name.
-pub fn rules(scenario: &Scenario) -> Vec<(&'static str, Rule<'static>)> {
+/// Our rules for error ratios without a history and without a plan, by name.
+pub fn unplanned() -> Vec<(&'static str, Rule<'static>)> {
     let ville = |against, restarts| -> Rule<'static> {
         Box::new(move |ticks| ours::ville(ticks, against, restarts))
-    };
-    let hybrid = |against| -> Rule<'static> {
-        let plan = ours::plan(scenario, against).expect("the scenario has events");
-        Box::new(move |ticks| ours::hybrid(ticks, against, &plan))
     };
     vec![
         ("ours, equal part", ville(Against::Equal, Restarts::NONE)),
         ("ours, all stable", ville(Against::All, Restarts::NONE)),
         ("ours, all stable, restarts", ville(Against::All, ours::RESTARTS)),
+    ]
+}
+
+/// The same, and those with the exact boundary of the plan.
+pub fn rules(scenario: &Scenario) -> Vec<(&'static str, Rule<'static>)> {
+    let hybrid = |against| -> Rule<'static> {
+        let plan = ours::plan(scenario, against).expect("the scenario has events");
+        Box::new(move |ticks| ours::hybrid(ticks, against, &plan))
+    };
+    let planned = [
         ("ours, exact, equal part", hybrid(Against::Equal)),
         ("ours, exact, all stable", hybrid(Against::All)),
-    ]
+    ];
+    unplanned().into_iter().chain(planned).collect()
 }
 
 /// The rules of the peers and ours.
@@ -244,6 +251,19 @@ pub fn play_latency(per_second: f64, slower: Slower, runs: usize, seed: u64) -> 
     measures
 }
 
+/// Flagger, the rule on p99, and Kayenta.
+pub fn play_latency_peers(per_second: f64, slower: Slower, runs: usize, seed: u64) -> [Measure; 3] {
+    let mut measures: [Measure; 3] = Default::default();
+    for i in 0..runs {
+        let ticks = latencies(per_second, slower, &mut Draw::new(seed, i as u64));
+        measures[0].add(peers::flagger_p99(&ticks));
+        measures[1].add(peers::p99_rule(&ticks));
+        let series = peers::p99(&ticks, PER_MINUTE);
+        measures[2].add(peers::kayenta_at(&series, &peers::EACH_FIVE, "increase"));
+    }
+    measures
+}
+
 fn latency(runs: usize, seed: u64) {
     head(&[
         "default buckets, rollbacks, %",
@@ -258,17 +278,56 @@ fn latency(runs: usize, seed: u64) {
         "both, all stable",
     ]);
     for (name, per_second, slower) in SLOWER {
-        let mut others: [Measure; 3] = Default::default();
-        for i in 0..runs {
-            let ticks = latencies(per_second, slower, &mut Draw::new(seed, i as u64));
-            others[0].add(peers::flagger_p99(&ticks));
-            others[1].add(peers::p99_rule(&ticks));
-            let series = peers::p99(&ticks, PER_MINUTE);
-            others[2].add(peers::kayenta_at(&series, &peers::EACH_FIVE, "increase"));
-        }
+        let others = play_latency_peers(per_second, slower, runs, seed);
         let ours = play_latency(per_second, slower, runs, seed);
         line(name, others.iter().chain(&ours).map(Measure::cell));
     }
+}
+
+/// What is known of a gauge before the run: a week tells the deviation, in batches of half an hour and of
+/// minutes; 200 hours tell the boundary, once for each history.
+pub struct KnownGauge {
+    autocorrelation: f64,
+    long: f64,
+    tick: f64,
+    boundaries: Vec<Boundary>,
+}
+
+impl KnownGauge {
+    pub fn new(r: f64, histories: usize, seed: u64) -> Self {
+        let mut draw = Draw::new(seed ^ 0x6a06e, (r * 100.0) as u64);
+        let week = gauges(7 * 24 * 60, r, 1.0, &mut draw);
+        let [long, tick] = [30, 1].map(|batch| ours::gauge_deviation(&week, batch));
+        let boundaries = (0..histories)
+            .map(|_| {
+                let path = |_| ours::gauge_path(&gauges(60, r, 1.0, &mut draw), tick);
+                let history: Vec<Vec<f64>> = (0..200).map(path).collect();
+                let views: Vec<&[f64]> = history.iter().map(Vec::as_slice).collect();
+                Boundary::constant(&views, ALPHA).expect("200 windows are enough")
+            })
+            .collect();
+        Self { autocorrelation: r, long, tick, boundaries }
+    }
+}
+
+/// Kayenta for either direction and for an increase, ours with the deviation of history, ours calibrated.
+pub fn play_gauges(known: &KnownGauge, times: f64, runs: usize, seed: u64) -> [Measure; 4] {
+    let KnownGauge { autocorrelation, long, tick, boundaries } = known;
+    let mut measures: [Measure; 4] = Default::default();
+    for i in 0..runs {
+        let series = gauges(60, *autocorrelation, times, &mut Draw::new(seed, i as u64));
+        let [model, known] = [*long, *tick].map(|sd| ours::gauge_path(&series, sd));
+        let boundary = &boundaries[i % boundaries.len()];
+        let ours = [
+            ours::first(&model, -libm::log(ALPHA)),
+            ours::crosses(&known, |t, l| boundary.crossed(t, l)),
+        ];
+        measures[0].add(peers::kayenta_at(&series, &peers::EACH_FIVE, "either"));
+        measures[1].add(peers::kayenta_at(&series, &peers::EACH_FIVE, "increase"));
+        measures[2].add(ours[0].map(|minute| minute * PER_MINUTE));
+        measures[3].add(ours[1].map(|minute| minute * PER_MINUTE));
+    }
+    measures
 }
 
 fn gauge(runs: usize, seed: u64) {
@@ -281,50 +340,33 @@ fn gauge(runs: usize, seed: u64) {
         "ours, calibrated",
     ]);
     for r in [0.0, 0.5, 0.8, 0.95] {
-        // A week tells the deviation; 200 hours tell the boundary, each of the hundred.
-        let mut draw = Draw::new(seed ^ 0x6a06e, (r * 100.0) as u64);
-        let week = gauges(7 * 24 * 60, r, 1.0, &mut draw);
-        let [long, tick] = [30, 1].map(|batch| ours::gauge_deviation(&week, batch));
-        let boundaries: Vec<Boundary> = (0..HISTORIES)
-            .map(|_| {
-                let path = |_| ours::gauge_path(&gauges(60, r, 1.0, &mut draw), tick);
-                let history: Vec<Vec<f64>> = (0..200).map(path).collect();
-                let views: Vec<&[f64]> = history.iter().map(Vec::as_slice).collect();
-                Boundary::constant(&views, ALPHA).expect("200 windows are enough")
-            })
-            .collect();
+        let known = KnownGauge::new(r, HISTORIES, seed);
         for (change, times) in [("A/A", 1.0), ("+10 %", 1.1), ("+25 %", 1.25)] {
-            let mut measures: [Measure; 4] = Default::default();
-            for i in 0..runs {
-                let series = gauges(60, r, times, &mut Draw::new(seed, i as u64));
-                let [model, known] = [long, tick].map(|sd| ours::gauge_path(&series, sd));
-                let ours = [
-                    ours::first(&model, -libm::log(ALPHA)),
-                    ours::crosses(&known, |t, l| boundaries[i % HISTORIES].crossed(t, l)),
-                ];
-                measures[0].add(peers::kayenta_at(&series, &peers::EACH_FIVE, "either"));
-                measures[1].add(peers::kayenta_at(&series, &peers::EACH_FIVE, "increase"));
-                measures[2].add(ours[0].map(|minute| minute * PER_MINUTE));
-                measures[3].add(ours[1].map(|minute| minute * PER_MINUTE));
-            }
+            let measures = play_gauges(&known, times, runs, seed);
             let cells = std::iter::once(change.to_owned());
             line(&format!("{r}"), cells.chain(measures.iter().map(Measure::cell)));
         }
     }
 }
 
+/// Kayenta's one look at 60 minutes of the same numbers in four units.
+pub fn play_units(times: f64, runs: usize, seed: u64) -> [Measure; 4] {
+    let mut measures: [Measure; 4] = Default::default();
+    for i in 0..runs {
+        let series = gauges(60, 0.0, times, &mut Draw::new(seed, i as u64));
+        for (measure, unit) in measures.iter_mut().zip([1.0, 1e-3, 1e-4, 1e-5]) {
+            let scaled: Vec<[f64; 2]> = series.iter().map(|p| p.map(|x| x * unit)).collect();
+            measure.add(peers::kayenta_at(&scaled, &peers::ONCE, "either"));
+        }
+    }
+    measures
+}
+
 fn units(runs: usize, seed: u64) {
     println!("Kayenta fails, one look at 60 minutes, the same numbers in another unit:\n");
     head(&["true shift", "1", "1e-3", "1e-4", "1e-5"]);
     for (name, times) in [("A/A", 1.0), ("+10 %", 1.1), ("+25 %", 1.25)] {
-        let mut measures: [Measure; 4] = Default::default();
-        for i in 0..runs {
-            let series = gauges(60, 0.0, times, &mut Draw::new(seed, i as u64));
-            for (measure, unit) in measures.iter_mut().zip([1.0, 1e-3, 1e-4, 1e-5]) {
-                let scaled: Vec<[f64; 2]> = series.iter().map(|p| p.map(|x| x * unit)).collect();
-                measure.add(peers::kayenta_at(&scaled, &peers::ONCE, "either"));
-            }
-        }
+        let measures = play_units(times, runs, seed);
         line(name, measures.iter().map(|m| short(m.percent())));
     }
     println!("\nTwenty gauges with autocorrelation 0.5:\n");

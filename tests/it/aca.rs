@@ -15,6 +15,7 @@ mod measure;
 mod ours;
 #[path = "../../benches/aca/peers.rs"]
 mod peers;
+mod recorded;
 #[path = "../../benches/aca/shipped.rs"]
 #[allow(dead_code, reason = "the bench prints all of it")]
 mod shipped;
@@ -28,6 +29,7 @@ mod targets;
 mod world;
 
 use measure::play;
+use targets::Answer;
 use world::{Effect, Nuisance, Scenario};
 
 const SEED: u64 = 20_250_601;
@@ -58,9 +60,18 @@ fn a_history_keeps_the_promise_where_the_model_cannot() {
     assert!(measures[1][3].percent() > 95.0, "{}", measures[1][3].cell());
 }
 
+/// What the few runs of the test show to be met; of the others they show only that they may be.
+const MET: [&str; 5] = [
+    "x2 at 1 %, 200 rps",
+    "x1.5 at 0.1 %, all stable, exact",
+    "x5 at 0.1 %",
+    "x2 at 1 % from minute 30",
+    "other units",
+];
+
 /// The seed makes this exact: it fails only when a rule has changed.
 #[test]
-fn no_target_is_refuted() {
+fn no_target_is_refuted_and_those_that_few_runs_can_show_are_met() {
     let mut missed = Vec::new();
     for (name, target) in targets::ALL {
         // Those that play more scenarios or histories than one do it with fewer runs.
@@ -70,9 +81,11 @@ fn no_target_is_refuted() {
             _ if name.contains("latency") || name.contains("requests x4") => 60,
             _ => 300,
         };
-        let line = target(runs(usual), SEED);
-        if !line.possible {
-            missed.push(format!("{name}: wanted {}, measured {}", line.wanted, line.measured));
+        let targets::Line { wanted, measured, answer } = target(runs(usual), SEED);
+        println!("{name}: wanted {wanted}, measured {measured}: {answer}");
+        let enough = if MET.contains(&name) { Answer::Met } else { Answer::NotRefuted };
+        if answer > enough {
+            missed.push(format!("{name}: wanted {wanted}, measured {measured}"));
         }
     }
     assert!(missed.is_empty(), "{missed:#?}");
