@@ -201,6 +201,9 @@ pub enum Command {
         /// Let go of every workload and delete nothing but Gates: the rest is Helm's to delete.
         #[arg(long)]
         let_go_only: bool,
+        /// Say what would be let go of and deleted, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Print the completion script of a shell.
     Completion {

@@ -14,7 +14,7 @@ use super::client::patiently;
 use super::manifests::{self, Choices, NAME};
 use super::{let_go, say, verbs};
 use crate::api::{FINALIZER, Gate, Rollout};
-use crate::apply::{Http, Target};
+use crate::apply::{Answer, Http, Target};
 use crate::clock::{Clock, SystemClock};
 
 /// Where the controller runs when nothing else is said.
@@ -137,6 +137,8 @@ pub(crate) struct Extent {
     pub keep_crds: bool,
     /// Let go of the workloads and leave every object that was installed.
     pub let_go_only: bool,
+    /// Say what would be done, and change nothing.
+    pub dry_run: bool,
 }
 
 /// Lets go of every workload, then takes everything away. The exit code is 1 when something is left.
@@ -149,10 +151,13 @@ pub(crate) async fn uninstall(cluster: &Cluster, extent: Extent) -> anyhow::Resu
     let controllers =
         items(&client, &format!("/apis/apps/v1/deployments?labelSelector={LABELS}")).await?;
     elsewhere(&controllers, &home)?;
-    let mut away = Away { client, held: 0, left: 0 };
+    let mut away = Away { client, dry: extent.dry_run, held: 0, left: 0 };
     away.stop_controller(&home).await?;
     away.let_go_of_all().await?;
     if extent.let_go_only {
+        if extent.dry_run {
+            say("nothing was changed");
+        }
         return Ok(away.code());
     }
     let choices = Choices { namespace: home.clone(), image: String::new(), prometheus: None };
@@ -173,6 +178,10 @@ pub(crate) async fn uninstall(cluster: &Cluster, extent: Extent) -> anyhow::Resu
     }
     for object in objects.iter().rev() {
         away.delete(object).await;
+    }
+    if extent.dry_run {
+        say("nothing was changed");
+        return Ok(away.code());
     }
     say(&format!("Namespace {home} stays: delete it if nothing else lives there"));
     Ok(away.code())
@@ -195,6 +204,8 @@ fn elsewhere(controllers: &[Value], home: &str) -> anyhow::Result<()> {
 /// An uninstall under way.
 struct Away {
     client: kube::Client,
+    /// It is only said.
+    dry: bool,
     /// Workloads that could not be let go.
     held: usize,
     /// Objects that could not be deleted.
@@ -206,11 +217,21 @@ impl Away {
         u8::from(self.held + self.left > 0)
     }
 
+    /// The answer to a write, which nothing comes of where it is only said.
+    async fn sent(&self, write: Http) -> Answer {
+        let write = if self.dry { write.dry_run() } else { write };
+        write.send(&self.client).await
+    }
+
     /// Two that decide would undo each other's work.
     async fn stop_controller(&self, home: &str) -> anyhow::Result<()> {
         let at = format!("/apis/apps/v1/namespaces/{home}/deployments/{NAME}");
         let body = json!({"spec": {"replicas": 0}});
-        match Http::merge(at, body).send(&self.client).await {
+        match self.sent(Http::merge(at, body)).await {
+            Ok(_) if self.dry => {
+                say(&format!("Deployment {home}/{NAME}: would be stopped"));
+                return Ok(());
+            }
             Ok(_) => {}
             Err(e) if e.code() == Some(404) => {
                 say(&format!("Deployment {home}/{NAME}: there is none"));
@@ -243,6 +264,10 @@ impl Away {
             if !is_ours_to_end(rollout, &gates) {
                 continue;
             }
+            if self.dry {
+                say(&format!("Rollout {namespace}/{name}: its workload would be let go"));
+                continue;
+            }
             let done = verbs::release(&self.client, &namespace, rollout).await;
             match done {
                 Ok(_) => say(&format!("Rollout {namespace}/{name}: its workload is let go")),
@@ -263,6 +288,10 @@ impl Away {
                 let rollout = entry.rollout.clone().unwrap_or_default();
                 let has_rollout = known.contains(&(namespace.clone(), rollout.clone()));
                 if has_rollout || entry.release.is_none() {
+                    continue;
+                }
+                if self.dry {
+                    say(&format!("Deployment {namespace}/{workload}: would be let go"));
                     continue;
                 }
                 let done = self.let_go_of_orphan(&namespace, &rollout).await;
@@ -349,8 +378,9 @@ impl Away {
 
     async fn delete_at(&mut self, at: &str, title: &str) {
         let body = json!({"propagationPolicy": "Background"});
-        match patiently(|| Http::delete(at, body.clone()).send(&self.client)).await {
-            Ok(_) => say(&format!("{title}: deleted")),
+        let done = if self.dry { "would be deleted" } else { "deleted" };
+        match patiently(|| self.sent(Http::delete(at, body.clone()))).await {
+            Ok(_) => say(&format!("{title}: {done}")),
             Err(e) if e.code() == Some(404) => {}
             Err(e) => {
                 self.left += 1;

@@ -94,8 +94,8 @@ async fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Backtest(args) => return backtest::backtest(&args).await,
         Command::Power(args) => power::power(&args)?,
         Command::Install(args) => install::install(&args).await?,
-        Command::Uninstall { cluster, keep_crds, let_go_only } => {
-            let extent = install::Extent { keep_crds, let_go_only };
+        Command::Uninstall { cluster, keep_crds, let_go_only, dry_run } => {
+            let extent = install::Extent { keep_crds, let_go_only, dry_run };
             return install::uninstall(&cluster, extent).await;
         }
         Command::Completion { shell } => {

@@ -183,6 +183,36 @@ fn a_held_workload_gets_its_own_fields_back_before_anything_goes() {
 }
 
 #[test]
+fn a_dry_run_of_an_uninstall_says_what_would_go_and_changes_nothing() {
+    let cluster = cluster();
+    assert!(cluster.run("install").status.success());
+    orphan(&cluster);
+    let everything = || {
+        let list = |kind: &ResourceKey| cluster.server.list(kind, None);
+        KINDS.iter().flat_map(list).map(|object| object.to_string()).collect::<Vec<_>>()
+    };
+    let before = everything();
+    for (line, goes) in
+        [("uninstall --dry-run", true), ("uninstall --let-go-only --dry-run", false)]
+    {
+        let asked = cluster.run(line);
+        let text = said(&asked);
+        assert!(asked.status.success(), "{text}");
+        for words in [
+            "Deployment sluice-system/sluice: would be stopped",
+            "Deployment default/web: would be let go",
+            "Gate default/sluice: would be deleted",
+        ] {
+            assert!(text.contains(words), "no {words:?} in\n{text}");
+        }
+        let definition = "CustomResourceDefinition rollouts.sluice.dev: would be deleted";
+        assert_eq!(text.contains(definition), goes, "{text}");
+        assert!(text.ends_with("nothing was changed\n"), "{text}");
+        assert_eq!(everything(), before, "{line}");
+    }
+}
+
+#[test]
 fn an_uninstall_beside_the_controller_changes_nothing_and_says_where_it_runs() {
     let cluster = cluster();
     assert!(cluster.run("install").status.success());
