@@ -123,7 +123,7 @@ pub fn page(rollout: &Rollout, around: &Around, colours: bool) -> String {
     if let Some(waiting) = &s.waiting_for {
         let since = s.release.as_ref().and_then(|r| r.since.as_ref());
         let age = since.map(|t| age(around.now, t.0)).unwrap_or_default();
-        line("Waiting", format!("for {waiting}{age}"));
+        line("Waiting", format!("{waiting}{age}"));
     }
     if let Some(command) = next(&s, name, namespace) {
         line("Next", command);
@@ -305,7 +305,7 @@ pub async fn plan(named: &Named, output: Output) -> anyhow::Result<String> {
     }
     if let Some(waiting) = &plan.waiting {
         let then = if plan.actions.is_empty() { "" } else { "then " };
-        let _ok = writeln!(out, "{then}wait for {}", waiting.what);
+        let _ok = writeln!(out, "{then}wait: {}", waiting.what);
     }
     if let Some(wake) = plan.wake {
         let _ok = writeln!(out, "at the latest look again at {wake:.0}");
@@ -364,7 +364,7 @@ status:
         let lines: Vec<&str> = page.lines().collect();
         for wanted in [
             "Rollout    shop/web  (Deployment web, web:2)",
-            "Waiting    for step 2: an approval, 4m 30s by now",
+            "Waiting    step 2: an approval, 4m 30s by now",
             "Next       kubectl sluice approve web -n shop  |  kubectl sluice abort web -n shop",
             "Problem    RouteContended: somebody else resets the route's weights",
             "Traffic    10% to the new version (wanted 50%)",

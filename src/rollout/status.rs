@@ -143,8 +143,8 @@ fn tell(status: &mut RolloutStatus, at: Stamp, waiting: Option<&WaitingOn>) {
     let text = status.waiting_for.clone().unwrap_or_else(|| message_of(phase).to_owned());
     status.message = Some(match (&status.release, &status.waiting_for) {
         (Some(r), Some(w)) => match &r.cause {
-            Some(cause) => format!("{cause}; waiting for {w}"),
-            None => format!("waiting for {w}"),
+            Some(cause) => format!("{cause}; waiting: {w}"),
+            None => format!("waiting: {w}"),
         },
         _ => text.clone(),
     });

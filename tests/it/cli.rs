@@ -153,7 +153,7 @@ async fn a_release_is_followed_approved_and_promoted() {
     let said = desk.release("web:v2").await;
     assert_eq!(said.line("Rollout"), "Rollout    shop/web  (Deployment web, web:v2)");
     let waiting = said.line("Waiting");
-    assert!(waiting.starts_with("Waiting    for step 1: approval"), "{waiting}");
+    assert!(waiting.starts_with("Waiting    step 1: approval"), "{waiting}");
     assert!(said.line("Next").contains("kubectl sluice approve web -n shop"), "{}", said.out);
     assert!(said.line("Next").contains("kubectl sluice abort web -n shop"), "{}", said.out);
     assert_eq!(said.line("Ready"), "Ready      1/1 of 4 new pods");
@@ -163,7 +163,7 @@ async fn a_release_is_followed_approved_and_promoted() {
     assert_eq!(row[..5], ["shop", "web", "Progressing", "1/3", "-"], "{}", table.out);
     assert!(table.out.contains("step 1: approval"), "{}", table.out);
     let said = desk.expect("plan web", 0).await;
-    assert!(said.out.contains("wait for step 1: approval"), "{}", said.out);
+    assert!(said.out.contains("wait: step 1: approval"), "{}", said.out);
     let plan = desk.expect("plan web -o json", 0).await;
     let plan: Value = serde_json::from_str(&plan.out).unwrap();
     assert!(plan["waitingFor"].as_str().unwrap().starts_with("step 1: approval"), "{plan}");

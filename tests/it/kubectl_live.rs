@@ -180,7 +180,7 @@ fn a_release(hand: &Hand) {
     assert_eq!(applied, "deployment.apps/web serverside-applied\n");
     let frozen = r#"{"spec":{"strategy":{"paused":true}}}"#;
     hand.run(&format!("patch rollout web --type=merge -p {frozen}"));
-    hand.wait(".status.message", "waiting for the Rollout is paused: kubectl sluice resume");
+    hand.wait(".status.message", "waiting: the Rollout is paused: kubectl sluice resume");
     let thawed = r#"[{"op":"remove","path":"/spec/strategy/paused"}]"#;
     hand.run(&format!("patch rollout web --type=json -p {thawed}"));
     hand.until_it_waits_at("1");
