@@ -150,6 +150,27 @@ fn no_step_ends_while_a_background_analysis_gets_no_data_unless_a_person_skips()
 }
 
 #[test]
+fn an_approval_of_a_step_whose_time_ran_out_at_its_end_goes_on_at_once() {
+    let steps = json!([{"replicas": "20%", "timeout": "10m"}, {"replicas": "100%"}]);
+    let measured = json!([{"phase": "Error", "finishedAt": "2026-01-01T00:00:00Z"}]);
+    let result = json!({"name": "errors", "phase": "Running", "consecutiveError": 2,
+        "measurements": measured});
+    let mut s = watched(&steps, &json!({}), &result, Some("waiting for data: errors: nothing"));
+    // It rests.
+    view_of(&mut s).fields.max_surge = Some(IntOrString::Int(0));
+    for second in [1, 700] {
+        let made = at(&s, second);
+        assert!(!ends(&made), "{made:#?}");
+        follow(&mut s, made);
+    }
+    assert!(release(&mut s).held.as_ref().unwrap().contains("its timeout of 10m is over"));
+    ask(&mut s, RequestVerb::Approve);
+    let made = at(&s, 710);
+    assert!(ends(&made), "{made:#?}");
+    assert!(!made.status.release.unwrap().skip, "the next step is done in full");
+}
+
+#[test]
 fn no_step_ends_before_the_background_has_answered_what_was_due() {
     let two = json!([{"replicas": "20%"}, {"replicas": "100%"}]);
     let one = json!([{"replicas": "20%", "pause": {"duration": 1}}]);
