@@ -52,6 +52,8 @@
 //!   soon as `n - maxUnavailable` of its pods are ready, which is what the user's own strategy promises
 //!   during any update; with fewer, its share is `ready / (n - maxUnavailable)`. Counting against all n
 //!   would keep a broken version serving until the very last stable pod is back.
+//! - *Traffic to a smaller step* goes down by the same rule, before the pods do, and the canary Service stays
+//!   pinned: served by every version, it would double the load of the few stable pods.
 //! - *A last step at 100 %* with an explicit `pause: {}` waits for a person; Kruise passes it.
 //! - *No data never fails a release.* It holds, and says what is missing; Argo aborts.
 //! - *A policy that errs lets through.* So the gate is proven by a dry run before it is relied on, and

@@ -2,7 +2,7 @@
 
 use super::accepted::Way;
 use super::types::{Action, Who};
-use super::{Draft, analyses, bake, hooks, machine, status, steps, traffic};
+use super::{Draft, analyses, bake, hooks, machine, overdue, status, steps, traffic};
 use crate::api::common::Time;
 use crate::api::rollout::HookPoint;
 use crate::api::status::{CanaryStatus, LastRelease, Phase, Stage, StepState};
@@ -75,7 +75,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
             Motion::Arrived => {}
             Motion::Act(write) => {
                 // The deadline counts to the very end.
-                if steps::asks_anew(d, view, aim.tolerated) || !steps::late(d, plan, view) {
+                if overdue::asks_anew(d, view, aim.tolerated) || !overdue::late(d, plan, view) {
                     d.write(view, write);
                     d.wait(Who::Pods, "the last pods to become new");
                 }
@@ -83,7 +83,7 @@ pub(crate) fn run(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) {
             }
             Motion::Wait { reason, wake } => {
                 d.wake_at(wake);
-                if !steps::late(d, plan, view) {
+                if !overdue::late(d, plan, view) {
                     d.wait(Who::Pods, reason);
                 }
                 return;

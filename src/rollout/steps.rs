@@ -3,7 +3,7 @@
 //! One pass goes through as many states as what is observed allows. A step is frozen when it begins, so
 //! that an edit of the plan reaches later steps only.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::accepted::Way;
 use super::types::Who;
@@ -295,6 +295,9 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
     }
     // The pods move on meanwhile.
     traffic::keep_served(d, view);
+    if release.backward && !traffic::leave(d, view, step) {
+        return Next::Stop;
+    }
     let aim = Aim {
         new_pods: k,
         exact: release.backward || exact(step),
@@ -308,8 +311,14 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
     }
     match move_to(view, aim, d.now) {
         Motion::Arrived => {
+            if let Some(what) = traffic::lacks_stable(d, view, step) {
+                if !overdue::late(d, plan, view) {
+                    d.wait(Who::Pods, what);
+                }
+                return Next::Stop;
+            }
             d.release().backward = false;
-            if !traffic::is_on_its_way(d, step) {
+            if release.backward || !traffic::is_on_its_way(d, step) {
                 let (step, n) = (release.step + 1, view.replicas);
                 d.event("StepPodsReady", format!("step {step}: {k} of {n} pods are new and ready"));
             }
@@ -317,7 +326,7 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
         }
         Motion::Act(write) => {
             // The deadline counts while pods are being moved too.
-            if !asks_anew(d, view, tolerated) && late(d, plan, view) {
+            if !overdue::asks_anew(d, view, tolerated) && overdue::late(d, plan, view) {
                 return Next::Stop;
             }
             d.write(view, write);
@@ -326,7 +335,7 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
         }
         Motion::Wait { reason, wake } => {
             d.wake_at(wake);
-            if !late(d, plan, view) {
+            if !overdue::late(d, plan, view) {
                 d.wait(Who::Pods, format!("step {}: {reason}", release.step + 1));
             }
             Next::Stop
@@ -375,59 +384,16 @@ fn kept(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &Step
     traffic::to_step(d, plan, view, step)
 }
 
-/// The pods that were asked for are there and ready: whenever the next ones are asked for, as after a time
-/// without a controller, they have their time from now.
-pub(crate) fn asks_anew(d: &mut Draft<'_>, view: &DeploymentView, tolerated: i32) -> bool {
-    let release = d.released();
-    let min_ready = release.originals.min_ready_seconds.unwrap_or(0);
-    let anew = moving(view, release.backward)
-        .all(|rs| rs.available_after(min_ready, d.now).0 >= rs.replicas - tolerated);
-    if anew {
-        d.release().since = Some(Time(d.now));
-    }
-    anew
-}
-
-/// The ReplicaSets whose pods are waited for: on the way back to a smaller batch those are old ones too.
-fn moving(view: &DeploymentView, back: bool) -> impl Iterator<Item = &ReplicaSetView> {
-    view.active().filter(move |rs| back || rs.template_hash == view.template_hash)
-}
-
-/// True when the batch has missed its deadline. Counted from the newest pod that got ready, so that a
-/// large batch that makes progress is not late.
-pub(crate) fn late(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView) -> bool {
-    let moving = moving(view, d.released().backward);
-    let newest = moving.flat_map(|rs| &rs.pods).filter_map(|p| p.ready_since).max();
-    let min_ready = i64::from(d.released().originals.min_ready_seconds.unwrap_or(0));
-    let from: Timestamp = newest.map_or(d.since(), |t| t.max(d.since()));
-    let span = plan.progress_deadline + SignedDuration::from_secs(min_ready);
-    let Ok(at) = from.saturating_add(span) else { return false };
-    if d.now < at {
-        d.wake_at(Some(at));
-        return false;
-    }
-    let rs = view.current();
-    let ready = rs.map_or(0, crate::workload::ReplicaSetView::ready);
-    let problem = rs.and_then(|r| r.problem()).map_or(String::new(), |p| format!(" ({p})"));
-    let release = d.released();
-    let what = match release.stage {
-        Stage::Stepping => format!("step {}", release.step + 1),
-        _ => "the last pods".to_owned(),
-    };
-    let after = plan.progress_deadline.as_secs();
-    let reason = format!("{what}: {ready} new pods are ready after {after}s{problem}");
-    on_failure(d, plan, view, "ProgressDeadlineExceeded", &reason);
-    true
-}
-
 /// The step's pods are there and ready. After a scale event, or when one has stopped being ready, they
 /// come before the traffic that waits for them.
-fn in_place(d: &Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> bool {
+fn in_place(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> bool {
     let k = aim_of(step, view.replicas);
     let Some(new) = view.current() else { return false };
     let min_ready = d.released().originals.min_ready_seconds.unwrap_or(0);
     let (ready, _) = new.available_after(min_ready, d.now);
-    new.replicas >= k && ready >= k - plan.failure_threshold.of(k)
+    new.replicas >= k
+        && ready >= k - plan.failure_threshold.of(k)
+        && traffic::lacks_stable(d, view, step).is_none()
 }
 
 /// Rest for what is usually over at once.

@@ -2,8 +2,9 @@
 //! it taken back. Every function says `true` when what it wants is observed.
 //!
 //! No order of these writes leaves a Service without a ready endpoint that had one: the stable Service
-//! is pinned only while the stable revision has ready pods, and a canary Service gets traffic only while
-//! it has ready endpoints; where its pods must go while it still has traffic, it is widened first.
+//! is pinned only while the stable revision has the ready pods for its share, and a canary Service gets
+//! traffic only while it has ready endpoints; where its pods must go while it still has traffic, it is
+//! widened first.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +21,7 @@ use crate::traffic::{
     ServicePair, Split, apply_route, canary_service, check_canary_service, pin, pinned_to, reach,
     restore_route, unpin,
 };
-use crate::workload::{DeploymentView, POD_TEMPLATE_HASH};
+use crate::workload::{DeploymentView, POD_TEMPLATE_HASH, ReplicaSetView};
 
 /// Resets of a route by somebody else in one step before the release holds.
 const CONTENDED_MAX: i32 = 3;
@@ -69,21 +70,20 @@ pub(crate) fn prepare(
     if split_of(step).is_stable() {
         return to_native(d, Way::Forward, false);
     }
-    if steps::aim_of(step, view.replicas) >= view.replicas {
+    let k = steps::aim_of(step, view.replicas);
+    if k >= view.replicas {
         return open_stable(d);
     }
-    pin_stable(d, view)
+    pin_stable(d, view, k)
 }
 
 /// Pins the stable Services, so that new pods get no traffic by accident. While a version in between
-/// still has pods that carry traffic, and the stable one cannot carry all of it, nothing is pinned.
-fn pin_stable(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
-    let release = d.released();
-    let Some(stable) = view.by_hash(&release.stable) else { return true };
-    let middle =
-        view.active().any(|rs| rs.hash != release.stable && rs.template_hash != view.template_hash);
-    let carried = way_back::carried_percent(view, &release, stable.ready());
-    if stable.ready() == 0 || (middle && carried < 100) {
+/// still has pods that carry traffic, and the stable one cannot carry all of it, nothing is pinned; nor while
+/// the stable version lacks pods for a step of `k` new ones.
+fn pin_stable(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> bool {
+    let stable = d.released().stable;
+    let ready = view.by_hash(&stable).map_or(0, ReplicaSetView::ready);
+    if ready == 0 || between_serves(d, view) || lacking(d, view, k).is_some() {
         return true;
     }
     let mut notes = read(d);
@@ -91,17 +91,51 @@ fn pin_stable(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
     let names = services(d);
     for name in &names {
         let Some(service) = d.s.services.get(name) else { continue };
-        if pinned_to(service, POD_TEMPLATE_HASH) == Some(release.stable.as_str()) {
+        if pinned_to(service, POD_TEMPLATE_HASH) == Some(stable.as_str()) {
             continue;
         }
         notes.pinned.insert(name.clone());
-        let pinned = pin(service, (POD_TEMPLATE_HASH, &release.stable));
+        let pinned = pin(service, (POD_TEMPLATE_HASH, &stable));
         d.after.push(Action::PutService(Box::new(pinned)));
         d.wait(Who::Router, format!("Service {name} to be pinned"));
         done = false;
     }
     keep(d, &notes);
     done && endpoints_ready(d, &names)
+}
+
+/// A version in between has pods, and the stable one cannot carry everything yet.
+fn between_serves(d: &Draft<'_>, view: &DeploymentView) -> bool {
+    let release = d.released();
+    let ready = view.by_hash(&release.stable).map_or(0, ReplicaSetView::ready);
+    let mut active = view.active();
+    active.any(|rs| rs.hash != release.stable && rs.template_hash != view.template_hash)
+        && way_back::carried_percent(view, &release, ready) < 100
+}
+
+/// The stable pods that are ready and those that it takes before an open Service may be pinned to them: as
+/// many as serve its share, as the routes give it now, and no more than the step leaves, but for the user's
+/// `maxUnavailable`. None is lacking while no other version would serve either.
+fn lacking(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> Option<(i32, i32)> {
+    let release = d.released();
+    let is_pinned =
+        |service: &Value| pinned_to(service, POD_TEMPLATE_HASH) == Some(release.stable.as_str());
+    let names = services(d);
+    let open = names.iter().filter_map(|n| d.s.services.get(n)).any(|service| !is_pinned(service));
+    if !open || !view.active().any(|rs| rs.hash != release.stable && rs.ready() > 0) {
+        return None;
+    }
+    let notes = read(d);
+    let given = notes.routes.iter().map(|(key, note)| {
+        let route = d.s.routes.get(key);
+        route.and_then(|r| reach(r, &ServicePair::of(&note.service)).weight).unwrap_or(0)
+    });
+    let left = 100 - i32::from(given.min().unwrap_or(0));
+    let (_, unavailable) = crate::workload::view::budget(&release.originals, view.replicas);
+    let share = view.replicas.saturating_mul(left).saturating_add(99) / 100;
+    let needed = (share.min(view.replicas - k) - unavailable).max(1);
+    let ready = view.by_hash(&release.stable).map_or(0, ReplicaSetView::ready);
+    (ready < needed).then_some((ready, needed))
 }
 
 /// The stable Services: those of the plan, and those that the release has changed. The way back needs
@@ -185,7 +219,11 @@ pub(crate) fn to_step(
     }
     // After a scale event the stable version may have pods again that it had not.
     let k = steps::aim_of(step, view.replicas);
-    if carries(d, view, k) && !pin_stable(d, view) {
+    if let Some(what) = lacks_stable(d, view, step) {
+        d.wait(Who::Pods, what);
+        return false;
+    }
+    if carries(d, view, k) && !pin_stable(d, view, k) {
         return false;
     }
     let text = text_of(&split);
@@ -206,6 +244,22 @@ pub(crate) fn to_step(
         d.event("TrafficMoved", format!("the new version has {text} of the traffic"));
     }
     true
+}
+
+/// What is waited for while the stable Service is open and the stable version lacks pods for what the step
+/// leaves to it.
+pub(crate) fn lacks_stable(
+    d: &mut Draft<'_>,
+    view: &DeploymentView,
+    step: &StepPlan,
+) -> Option<String> {
+    let k = steps::aim_of(step, view.replicas);
+    if !moves(step) || !carries(d, view, k) || between_serves(d, view) {
+        return None;
+    }
+    let (ready, needed) = lacking(d, view, k)?;
+    let number = d.released().step + 1;
+    Some(format!("step {number}: {needed} stable pods for its traffic, {ready} are ready"))
 }
 
 /// The step's weight is in a route and not noted yet: the pass that wrote it has told of the step's pods, and
@@ -353,12 +407,12 @@ fn contended(d: &mut Draft<'_>, resets: i32) {
 /// No traffic to the new version, as far as the stable pods carry it; its pods stay.
 pub(crate) fn to_stable(d: &mut Draft<'_>, view: &DeploymentView, way: Way) -> bool {
     let release = d.released();
-    let ready = view.by_hash(&release.stable).map_or(0, crate::workload::ReplicaSetView::ready);
+    let ready = view.by_hash(&release.stable).map_or(0, ReplicaSetView::ready);
     let carried = way_back::carried_percent(view, &release, ready);
     if services(d).is_empty() {
         return true;
     }
-    if carried >= 100 && !pin_stable(d, view) {
+    if carried >= 100 && !pin_stable(d, view, 0) {
         return false;
     }
     back(d, view, carried, way)
@@ -368,28 +422,63 @@ pub(crate) fn to_stable(d: &mut Draft<'_>, view: &DeploymentView, way: Way) -> b
 /// whole. What is left goes to a canary Service that serves from every revision, so that its own pods
 /// may go at any moment.
 pub(crate) fn back(d: &mut Draft<'_>, view: &DeploymentView, carried: i32, way: Way) -> bool {
-    let mut notes = read(d);
-    let reached = notes.routes.iter().any(|(name, note)| {
-        let pair = ServicePair::of(&note.service);
-        d.s.routes.get(name).is_some_and(|r| !reach(r, &pair).is_none())
-    });
     let mut done = true;
-    if reached && carried >= 100 && !pin_stable(d, view) {
+    if is_reached(d) {
+        if carried >= 100 && !pin_stable(d, view, 0) {
+            return false;
+        }
+        if carried < 100 {
+            done = widen(d, &read(d));
+        }
+    }
+    lower(d, carried, way, &Split::stable()) && done
+}
+
+/// On the way to a smaller step traffic leaves the new version before its pods do. The canary Service keeps
+/// its pin: its pods go one by one, each after a stable one is there for it, so that no pod carries more than
+/// in one of the two steps, or than one of `n - maxUnavailable` would.
+///
+/// A gateway that says nothing is not waited for longer than on the way back: no pod is late meanwhile.
+pub(crate) fn leave(d: &mut Draft<'_>, view: &DeploymentView, step: &StepPlan) -> bool {
+    let k = steps::aim_of(step, view.replicas);
+    if k >= view.replicas || !moves(step) || !is_reached(d) {
+        return true;
+    }
+    if !pin_stable(d, view, k) {
         return false;
     }
-    if reached && carried < 100 {
-        done = widen(d, &notes);
-    }
+    let release = d.released();
+    let min_ready = release.originals.min_ready_seconds.unwrap_or(0);
+    let stable = view.by_hash(&release.stable);
+    let ready = stable.map_or(0, |rs| rs.available_after(min_ready, d.now).0);
+    let carried = way_back::carried_percent(view, &release, ready);
+    lower(d, carried, Way::Back, &split_of(step))
+}
+
+/// A route gives the new version traffic.
+fn is_reached(d: &Draft<'_>) -> bool {
+    read(d).routes.iter().any(|(name, note)| {
+        let pair = ServicePair::of(&note.service);
+        d.s.routes.get(name).is_some_and(|r| !reach(r, &pair).is_none())
+    })
+}
+
+/// The routes give the new version what the stable pods do not carry, and not less than `least`.
+fn lower(d: &mut Draft<'_>, carried: i32, way: Way, least: &Split) -> bool {
+    let mut notes = read(d);
+    let mut done = true;
+    let mut resets = 0;
     let mut words = Words::on(way);
     let most = u8::try_from((100 - carried).clamp(0, 100)).unwrap_or(0);
     for (name, note) in &mut notes.routes {
         let Some(route) = d.s.routes.get(name) else { continue };
         let pair = ServicePair::of(&note.service);
-        let split = less(&as_it_is(route, &pair, &note.split), most);
+        let split = less(&as_it_is(route, &pair, &note.split), most, least);
         let wanted = apply_route(route, &pair, note.rule.as_deref(), &split, Some(&note.notes))
             .map_or_else(|_| restore_route(route, &pair, Some(&note.notes)), |(edited, _)| edited);
         note.ask(split);
         if wanted.get("spec") != route.get("spec") {
+            resets += i32::from(!least.is_stable() && note.is_undone(route));
             d.after.push(Action::PutRoute(Box::new(wanted)));
             d.wait(Who::Router, format!("{} to be written", title(route)));
             done = false;
@@ -405,20 +494,30 @@ pub(crate) fn back(d: &mut Draft<'_>, view: &DeploymentView, carried: i32, way: 
     let shown = notes.routes.values().next().map(|n| text_of(&n.split));
     if let (Some(t), Some(shown)) = (d.status.traffic.as_mut(), shown) {
         t.desired = Some(shown.clone());
-        if done {
+        // Of the step's own split its step tells, when all of it is there.
+        if done && (least.is_stable() || shown != text_of(least)) {
             t.observed = Some(shown);
         }
     }
     keep(d, &notes);
+    if resets > 0 {
+        contended(d, resets);
+    }
     done
 }
 
-/// The split with at most `most` percent for the new version; none of it at 0.
-fn less(split: &Split, most: u8) -> Split {
-    if most == 0 {
+/// The split with at most `most` percent for the new version; none of it at 0. What `least` gives it is left.
+fn less(split: &Split, most: u8, least: &Split) -> Split {
+    if most == 0 && least.is_stable() {
         return Split::stable();
     }
-    Split { weight: split.weight.map(|w| w.min(most)), mirror: None, ..split.clone() }
+    let most_or_least = most.max(least.weight.unwrap_or(0));
+    let mut out = Split { mirror: None, ..split.clone() };
+    out.weight = split.weight.map(|w| w.min(most_or_least));
+    if most == 0 {
+        out.matches.retain(|m| least.matches.contains(m));
+    }
+    out
 }
 
 /// Lets the canary Services serve from every revision.
@@ -487,7 +586,7 @@ fn is_carried(d: &Draft<'_>) -> bool {
     let view = d.s.workload.as_ref().filter(|view| !let_go::other(d, view));
     view.is_some_and(|view| {
         let stable = view.by_hash(&release.stable);
-        let ready = stable.map_or(0, crate::workload::ReplicaSetView::ready);
+        let ready = stable.map_or(0, ReplicaSetView::ready);
         way_back::carried_percent(view, &release, ready) >= 100
     })
 }

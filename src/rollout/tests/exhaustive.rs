@@ -4,7 +4,7 @@
 //! The planner alone decides here; the Deployment controller is the model that the knob is tried against.
 //! Endpoints and the router's word on a route come late.
 
-use crate::workload::tests::native::{Native, user as user_of};
+use crate::workload::tests::native::{Native, Set, user as user_of};
 
 use super::*;
 
@@ -52,6 +52,8 @@ enum Leaves {
     Failed,
     GivenUpByAPerson,
     ErredAndGivenUp,
+    /// The first time to the first step, then approved.
+    JumpedBack,
 }
 
 /// Which steps have traffic of their own.
@@ -116,7 +118,7 @@ impl World {
         let fields = user_of(IntOrString::Int(surge), IntOrString::Int(unavailable), None);
         let step = |(pods, moves, outcome): &Scripted| {
             let mut step = match outcome {
-                Leaves::Approved => json!({"replicas": pods, "pause": {}}),
+                Leaves::Approved | Leaves::JumpedBack => json!({"replicas": pods, "pause": {}}),
                 _ => json!({"replicas": pods, "analysis": {"templates": [{"templateName": "t"}]}}),
             };
             if *moves {
@@ -198,7 +200,11 @@ impl World {
         let native = &self.native;
         let least = native.n - self.unavailable;
         assert!(native.available(0) >= least, "{} are available", native.available(0));
-        assert!(native.total() <= native.n + self.surge, "{} pods", native.total());
+        let release = self.release();
+        let backward = release.is_some_and(|r| r.backward);
+        // To a smaller step a stable pod comes before a new one goes, whatever the user's surge.
+        let surge = self.surge.max(i32::from(backward));
+        assert!(native.total() <= native.n + surge, "{} pods", native.total());
         for (service, weight) in self.backends() {
             let ready = self.ready_of(&service);
             assert!(
@@ -209,14 +215,35 @@ impl World {
         let weights: Vec<i64> = self.backends().into_iter().map(|(_, weight)| weight).collect();
         let whole = weights.len() < 2 || weights.iter().sum::<i64>() == 100;
         assert!(whole, "weights_sum: {weights:?}");
-        let Some(release) = self.release() else { return };
-        if release.stage == Stage::Stepping {
-            let step = release.frozen_step.as_ref().and_then(|s| s.replicas.clone());
-            if let Some(IntOrString::Int(k)) = step {
-                let most = k.min(native.n);
-                assert!(native.size("v2") <= most, "{} new in a step of {k}", native.size("v2"));
-            }
+        let Some(release) = release.filter(|r| r.stage == Stage::Stepping) else { return };
+        let Some(step) = release.frozen_step.as_ref() else { return };
+        if backward && step.traffic.is_some() {
+            // A weight is a whole percentage.
+            let most = 100.0 / f64::from(least.max(1)) + 1.0;
+            let load = self.largest_load();
+            assert!(load <= most, "a pod has {load:.1}% of the load, {:?}", self.backends());
         }
+        if let Some(IntOrString::Int(k)) = step.replicas.as_ref().filter(|_| !backward) {
+            let most = *k.min(&native.n);
+            assert!(native.size("v2") <= most, "{} new in a step of {k}", native.size("v2"));
+        }
+    }
+
+    /// The percentage of all requests that the busiest pod gets.
+    fn largest_load(&self) -> f64 {
+        let ready = |set: &&Set| set.pods.iter().any(Option::is_some);
+        let sets = self.native.sets.iter().filter(ready);
+        let load = |set: &Set| {
+            let backends = self.backends().into_iter().filter(|(name, _)| {
+                let hash = &self.s.services[name]["spec"]["selector"]["pod-template-hash"];
+                hash.as_str().is_none_or(|hash| hash == set.version)
+            });
+            let part = |(name, weight): (String, i64)| {
+                f64::from(i32::try_from(weight).unwrap()) / f64::from(self.ready_of(&name))
+            };
+            backends.map(part).sum::<f64>()
+        };
+        sets.map(load).fold(0.0, f64::max)
     }
 
     /// The backends of the route, if there is one, with their weights.
@@ -280,12 +307,19 @@ impl World {
     /// Nothing moves by itself: a measurement ends, or a person acts.
     fn decide(&mut self) {
         let release = self.release().expect("nobody waits");
-        let outcome = self.outcomes[usize::try_from(release.step).unwrap()];
+        let step = usize::try_from(release.step).unwrap();
+        let outcome = self.outcomes[step];
         let wanted = release.frozen_step.as_ref().and_then(|step| step.traffic.clone());
         if let Some(wanted) = wanted.filter(|_| release.stage == Stage::Stepping) {
             let canary = self.backends().into_iter().find(|(name, _)| name == "web-canary");
             let has = canary.map(|(_, weight)| format!("{weight}%"));
             assert_eq!(has, Some(wanted), "the step's traffic");
+        }
+        if outcome == Leaves::JumpedBack && step > 0 {
+            self.outcomes[step] = Leaves::Approved;
+            let status = self.s.rollout.status.as_mut().unwrap();
+            status.canary_status.as_mut().unwrap().next_step_index = Some(1);
+            return;
         }
         let (phase, verdict) = match outcome {
             Leaves::Failed => ("Failed", "Fail"),
@@ -371,7 +405,8 @@ fn script(choices: &mut Choices, n: i32, plans: &Plans<'_>) -> Vec<Scripted> {
         };
         let outcome =
             if good { plans.ways[choices.pick(plans.ways.len())] } else { Leaves::Approved };
-        good &= matches!(outcome, Leaves::Approved | Leaves::Passed | Leaves::OverruledByAPerson);
+        let bad = [Leaves::Failed, Leaves::GivenUpByAPerson, Leaves::ErredAndGivenUp];
+        good &= !bad.contains(&outcome);
         script.push((least, moves, outcome));
     }
     script
@@ -459,6 +494,22 @@ fn every_small_plan_with_traffic_ends_as_its_verdicts_say() {
     let each = Plans { steps: (3, 3), traffic: Traffic::Each, ..mixed };
     let long = Plans { steps: (4, 4), ways: &VERDICTS[..3], budgets: &BUDGETS[..1], ..each };
     println!("{} releases", enumerate(&mixed) + enumerate(&each) + enumerate(&long));
+}
+
+#[test]
+fn every_small_plan_that_jumps_back_loads_no_pod_more_than_the_users_budget_does() {
+    let each = Plans {
+        steps: (2, 3),
+        ways: &[Leaves::Approved, Leaves::JumpedBack],
+        budgets: &BUDGETS,
+        traffic: Traffic::Each,
+        crashes: false,
+    };
+    let short = Plans { steps: (2, 2), budgets: &BUDGETS[..1], ..each };
+    let mixed = Plans { traffic: Traffic::Any, ..short };
+    let crashes = Plans { ways: &[Leaves::JumpedBack], crashes: true, ..short };
+    let played = [each, mixed, crashes].iter().map(enumerate).sum::<usize>();
+    println!("{played} releases");
 }
 
 #[test]

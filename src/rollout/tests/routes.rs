@@ -294,3 +294,131 @@ fn a_rule_that_another_release_splits_is_waited_for_before_anything_is_written()
     let made = plan_of(&s);
     assert!(!waiting(&made).contains("bb"), "its release is over: {made:#?}");
 }
+
+/// A release whose second step has traffic, `traffic` to so many new pods of ten; then somebody jumps back to
+/// the first, of 2 pods and 20%.
+fn jumped_back(new: i32, traffic: &str) -> Snapshot {
+    let mut s = routed(StepState::StepTrafficRouting, &json!({"traffic": "20%"}));
+    let canary = json!({
+        "trafficRoutings": [{"service": "web", "gateway": {"httpRouteName": "web"}}],
+        "steps": [{"replicas": 2, "traffic": "20%", "pause": {}},
+            {"replicas": new, "traffic": traffic, "pause": {}}, {"replicas": "100%"}],
+    });
+    s.rollout.spec = rollout(&json!({"strategy": {"canary": canary}})).spec;
+    has(&mut s, 10 - new, new);
+    release(&mut s).step = 1;
+    release(&mut s).state = StepState::StepTrafficRouting;
+    for _ in 0..6 {
+        let made = plan_of(&s);
+        obey(&mut s, made);
+        accept(live(&mut s));
+    }
+    status(&mut s).canary_status.as_mut().unwrap().next_step_index = Some(1);
+    s
+}
+
+/// So many stable and new pods, all ready.
+fn has(s: &mut Snapshot, old: i32, new: i32) {
+    view_of(s).replica_sets = vec![set("v1", old, old), set("v2", new, new)];
+    s.endpoints = [("web".to_owned(), 10), ("web-canary".to_owned(), new)].into();
+}
+
+/// As long as Services and routes are written. No pod moves meanwhile.
+fn routes_settle(s: &mut Snapshot) {
+    loop {
+        let made = plan_of(s);
+        let writes =
+            made.actions.iter().any(|a| matches!(a, Action::PutRoute(_) | Action::PutService(_)));
+        if !writes {
+            return;
+        }
+        assert_eq!(written(&made), None, "{made:#?}");
+        obey(s, made);
+        accept(live(s));
+    }
+}
+
+#[test]
+fn on_a_jump_back_traffic_leaves_as_the_stable_pods_come_and_before_the_new_ones_go() {
+    let mut s = jumped_back(8, "80%");
+    assert_eq!((weight(&s), pinned(&s, "web")), (Some(80), true));
+    // 8 of the 10 pods may carry everything.
+    let carried = [(2, 75), (3, 63), (4, 50), (5, 38), (6, 25), (7, 20), (8, 20)];
+    for (old, percent) in carried {
+        has(&mut s, old, 10 - old);
+        routes_settle(&mut s);
+        assert_eq!(weight(&s), Some(percent), "{old} stable pods are ready");
+        assert!(pinned(&s, "web") && pinned(&s, "web-canary"));
+    }
+    let made = plan_of(&s);
+    assert!(waiting(&made).contains("approval"), "{made:#?}");
+    assert!(!made.status.release.unwrap().backward);
+}
+
+#[test]
+fn on_a_jump_back_an_open_service_is_pinned_when_the_stable_pods_serve_its_share() {
+    for (traffic, least) in [("100%", 1), ("50%", 3)] {
+        let mut s = jumped_back(10, traffic);
+        assert!(!pinned(&s, "web"), "no stable pod is left");
+        for old in 1..=4 {
+            has(&mut s, old, 10 - old);
+            routes_settle(&mut s);
+            assert_eq!(pinned(&s, "web"), old >= least, "{old} serve what {traffic} leaves");
+        }
+    }
+}
+
+#[test]
+fn a_gateway_that_says_nothing_keeps_a_jump_back_for_half_a_minute() {
+    let mut s = jumped_back(8, "80%");
+    silence(&mut s);
+    let (second, said) = until(&mut s, |_, made| written(made).is_some());
+    assert_eq!((second, weight(&s)), (30, Some(75)), "{said:?}");
+    assert!(!pinned(&s, "web-canary"), "who still sends there is answered");
+}
+
+#[test]
+fn a_route_that_is_reset_on_a_jump_back_holds_the_release() {
+    let mut s = jumped_back(8, "80%");
+    let theirs = live(&mut s).clone();
+    for _ in 0..12 {
+        let made = plan_of(&s);
+        obey(&mut s, made);
+        let generation = live(&mut s)["metadata"]["generation"].as_i64().unwrap();
+        *live(&mut s) = theirs.clone();
+        live(&mut s)["metadata"]["generation"] = json!(generation + 1);
+    }
+    assert!(release(&mut s).held.as_ref().unwrap().contains("resets"), "{:?}", release(&mut s));
+}
+
+#[test]
+fn a_step_waits_for_the_stable_pods_that_its_open_service_needs_until_its_deadline() {
+    let lacks = |ready: i32| {
+        let mut s = routed(StepState::StepUpgrade, &json!({"traffic": "20%"}));
+        view_of(&mut s).replica_sets = vec![set("v1", 8, ready), set("v2", 2, 2)];
+        release(&mut s).since = Some(crate::api::Time(NOW));
+        s
+    };
+    let s = lacks(3);
+    let made = plan_of(&s);
+    assert_eq!(waiting(&made), "step 1: 6 stable pods for its traffic, 3 are ready");
+    assert!(!made.actions.iter().any(|a| matches!(a, Action::PutService(_))), "{made:#?}");
+    let made = plan(&s, seconds(601));
+    assert_eq!(made.status.release.unwrap().stage, Stage::RollingBack);
+    let cause = made.status.rejected.unwrap().reason;
+    assert!(cause.starts_with("step 1: 3 stable pods are ready after 600s"), "{cause}");
+    let mut s = lacks(6);
+    routes_settle(&mut s);
+    assert!(pinned(&s, "web"));
+    // No stable pod is ready: who answers is the new version, and nothing is waited for.
+    let made = plan_of(&lacks(0));
+    assert!(!waiting(&made).contains("stable pods"), "{made:#?}");
+}
+
+#[test]
+fn a_stable_version_that_nobody_helps_is_pinned_with_what_it_has() {
+    let mut s = routed(StepState::BeforeStepUpgrade, &json!({"traffic": "20%"}));
+    view_of(&mut s).replica_sets = vec![set("v1", 10, 3)];
+    routes_settle(&mut s);
+    assert!(pinned(&s, "web"), "the new pods would get traffic by accident");
+}
