@@ -236,12 +236,15 @@ pub fn move_to(view: &DeploymentView, aim: Aim<'_>, now: Timestamp) -> Motion {
     if set != Some(knob) {
         return Motion::Act(Write::Deployment(turn(view, knob, n)));
     }
-    let problem = new.and_then(ReplicaSetView::problem);
-    let reason = match problem {
+    Motion::Wait { reason: missing(view, available, k), wake }
+}
+
+/// How many new pods are ready, and what keeps one from it.
+fn missing(view: &DeploymentView, available: i32, k: i32) -> String {
+    match view.current().and_then(ReplicaSetView::problem) {
         Some(p) => format!("{available} of {k} new pods are ready ({p})"),
         None => format!("{available} of {k} new pods are ready"),
-    };
-    Motion::Wait { reason, wake }
+    }
 }
 
 fn wait(reason: &str, wake: Option<Timestamp>) -> Motion {
@@ -270,11 +273,8 @@ fn hand_over(
             return Some(Motion::Arrived);
         }
         let stuck = count >= n && available < n && available >= n - aim.tolerated && !alone;
-        let reason = if available >= n {
-            "old pods to go".to_owned()
-        } else {
-            format!("{available} of {n} new pods are ready")
-        };
+        let reason =
+            if available >= n { "old pods to go".to_owned() } else { missing(view, available, n) };
         return (!stuck).then_some(Motion::Wait { reason, wake });
     };
     (count >= n && available >= n).then_some(Motion::Act(write))
