@@ -7,12 +7,14 @@
 //! [`Held`]: an arm of which nothing was seen brings what it did with its next scrape. What the other one did
 //! waits for that, so that both are compared over the same seconds.
 //!
-//! [`Jumps`]: a tick in which the share of both arms *together* jumps counts as three events. Whether it
-//! jumps is told by sums that do not know which pods are the canary's. Given those, the canary's part is
-//! still at most binomial, so that each factor of the evidence has an expectation of at most one; so has
-//! its power with an exponent below one (Jensen), and that is what a tick of fewer events is. The level is
-//! then the new one, so that a canary that becomes much worse by itself is failed two to four ticks later
-//! and not never; one that is bad for a tick now and then is found after some of them.
+//! [`Jumps`]: from a tick on in which the share of both arms *together* jumps, three ticks wait and are
+//! compared as one: what the pods met in other seconds of the same incident is then in it for both arms,
+//! also where incidents return. Its end may still cut one, so that it counts as a few events and no more.
+//! Whether it jumps is told by sums that do not know which pods are the canary's. Given those, and while the
+//! canary's share of the requests stays what it is, the canary's part is still at most binomial, so that each
+//! factor of the evidence has an expectation of at most one; so has its power with an exponent below one
+//! (Jensen), and that is what a sum of fewer events is. The level is then the new one where it has lasted, so
+//! that a canary that becomes much worse by itself is failed a few ticks later and not never.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,23 +31,43 @@ const TIMES: f64 = 1.5;
 /// chance one tick in two hundred.
 const SURE: f64 = 4.0;
 
-/// So many events of a tick in which it jumps count: enough to find in some minutes a canary that is bad for
-/// a tick now and then, and too few for what two arms see of one incident.
-const EVENTS: f64 = 3.0;
+/// So many events of the ticks that waited count: enough for what is much worse, and too few for a part of
+/// one incident that only one arm has met when they end.
+const EVENTS: f64 = 20.0;
+
+/// So many ticks wait.
+const TICKS: u32 = 3;
 
 /// So much of what was usual before is remembered at each tick.
 const KEPT: f64 = 0.875;
 
-/// So many ticks in a row make another share the usual one.
-const TICKS: u32 = 2;
-
-/// The usual shares of what is watched.
+/// The usual shares of what is watched, and what waits to be compared.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Jumps {
     /// Bad events and all of both arms.
     usual: Vec<(f64, f64)>,
-    /// Ticks in a row that are not as usual.
+    /// Ticks that wait.
     ticks: u32,
+    #[serde(default, skip_serializing_if = "Waiting::is_empty")]
+    waiting: Waiting,
+}
+
+/// Ticks in a row of which the first was not as usual.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Waiting {
+    arms: Held,
+    /// The last of them.
+    last: Vec<(f64, f64)>,
+    /// Their sum.
+    sum: Vec<(f64, f64)>,
+    /// Which shares were not as usual in one of them.
+    jumped: Vec<bool>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.sum.is_empty()
+    }
 }
 
 impl Jumps {
@@ -53,30 +75,61 @@ impl Jumps {
         self.usual.is_empty()
     }
 
-    /// Takes the bad events and all of both arms together, for each share that is watched; the part of the
-    /// tick's events that counts.
-    pub(super) fn observe(&mut self, pooled: &[(f64, f64)]) -> f64 {
-        let Self { usual, ticks } = self;
-        if usual.len() != pooled.len() {
-            (*usual, *ticks) = (pooled.to_vec(), 0);
-            return 1.0;
+    /// Takes what both arms did in the same seconds, with the bad events and all of both arms together for
+    /// each share that is watched; what is to be compared now, and the part of its events that counts.
+    pub(super) fn take(
+        &mut self,
+        pooled: &[(f64, f64)],
+        arms: [Increment; 2],
+    ) -> Option<([Increment; 2], f64)> {
+        if self.usual.len() != pooled.len() {
+            *self = Self { usual: pooled.to_vec(), ..Self::default() };
+            return Some((arms, 1.0));
         }
-        let both = usual.iter().zip(pooled);
-        let jumping = both.filter(|(usual, now)| jumps(**usual, **now));
-        let most = jumping.map(|(_, (bad, _))| *bad).reduce(f64::max);
-        if most.is_none() {
-            let add = |((bad, all), (more, of)): (&mut (f64, f64), &(f64, f64))| {
-                (*bad, *all) = (*bad * KEPT + more, *all * KEPT + of);
-            };
-            usual.iter_mut().zip(pooled).for_each(add);
-            *ticks = 0;
-        } else {
-            *ticks += 1;
-            if *ticks >= TICKS {
-                (*usual, *ticks) = (pooled.to_vec(), 0);
-            }
+        let jumping: Vec<bool> =
+            self.usual.iter().zip(pooled).map(|(usual, now)| jumps(*usual, *now)).collect();
+        let jumps_now = jumping.contains(&true);
+        if self.ticks == 0 && !jumps_now {
+            remember(&mut self.usual, pooled);
+            return Some((arms, 1.0));
         }
-        most.map_or(1.0, |most| EVENTS / most.max(EVENTS))
+        self.ticks += 1;
+        let lasts = jumps_now && !self.waiting.last.iter().zip(pooled).any(|(a, b)| jumps(*a, *b));
+        self.waiting.add(pooled, &jumping);
+        let [canary, stable] = arms;
+        if self.ticks < TICKS {
+            self.waiting.arms.hold(&canary, &stable);
+            return None;
+        }
+        if lasts {
+            self.usual = pooled.to_vec();
+        }
+        let Waiting { mut arms, sum, jumped, .. } = std::mem::take(&mut self.waiting);
+        self.ticks = 0;
+        let most = sum.iter().zip(jumped).filter(|(_, jumped)| *jumped).map(|((bad, _), _)| *bad);
+        let part = EVENTS / most.fold(EVENTS, f64::max);
+        arms.hold(&canary, &stable);
+        Some((arms.release(), part))
+    }
+}
+
+fn remember(usual: &mut [(f64, f64)], pooled: &[(f64, f64)]) {
+    for ((bad, all), (more, of)) in usual.iter_mut().zip(pooled) {
+        (*bad, *all) = (*bad * KEPT + more, *all * KEPT + of);
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, pooled: &[(f64, f64)], jumping: &[bool]) {
+        self.last = pooled.to_vec();
+        if self.is_empty() {
+            (self.sum, self.jumped) = (pooled.to_vec(), jumping.to_vec());
+            return;
+        }
+        for ((bad, all), (more, of)) in self.sum.iter_mut().zip(pooled) {
+            (*bad, *all) = (*bad + more, *all + of);
+        }
+        self.jumped.iter_mut().zip(jumping).for_each(|(jumped, now)| *jumped |= now);
     }
 }
 
@@ -152,17 +205,22 @@ impl Held {
         if !missed && self.is_empty() {
             return Some([canary, stable]);
         }
-        self.canary.add(&canary);
-        self.stable.add(&stable);
-        if missed {
-            return None;
-        }
+        self.hold(&canary, &stable);
+        (!missed).then(|| self.release())
+    }
+
+    fn hold(&mut self, canary: &Increment, stable: &Increment) {
+        self.canary.add(canary);
+        self.stable.add(stable);
+    }
+
+    fn release(&mut self) -> [Increment; 2] {
         let Self { canary, stable } = std::mem::take(self);
-        Some([canary, stable].map(|Parts { parts, pod_seconds }| Increment {
+        [canary, stable].map(|Parts { parts, pod_seconds }| Increment {
             parts,
             pod_seconds,
             ..Increment::default()
-        }))
+        })
     }
 }
 

@@ -217,10 +217,17 @@ impl MetricState {
             Kind::Gauge => Some([canary, stable]),
             _ => self.held.take(canary, stable),
         };
-        let whole = arms.map_or(Seen::Nothing, |[canary, stable]| {
-            seen(of.kind, (&canary, &warm), (&stable, &tick.stable))
-        });
-        let part = process.pooled(&whole).map_or(1.0, |pooled| self.jumps.observe(&pooled));
+        let shown = |[canary, stable]: &[Increment; 2]| {
+            seen(of.kind, (canary, &warm), (stable, &tick.stable))
+        };
+        let now = arms.as_ref().map_or(Seen::Nothing, shown);
+        let (whole, part) = match process.pooled(&now).zip(arms) {
+            Some((pooled, arms)) => match self.jumps.take(&pooled, arms) {
+                Some((arms, part)) => (shown(&arms), part),
+                None => (Seen::Nothing, 1.0),
+            },
+            None => (now, 1.0),
+        };
         let scaled = (part < 1.0).then(|| whole.scaled(part));
         let seen = scaled.as_ref().unwrap_or(&whole);
         if process.observe(seen) {
