@@ -1,8 +1,8 @@
 //! A release of five steps without a pause, 10 pods that are ready at once, on the real control plane,
 //! with `sluice controller` as its own process: from the image's patch to `Healthy` and `Promoted`.
 //!
-//! Then the same with an HTTPRoute's weight at each step, and what was written for a step. First of all what a
-//! bare script needs for the same moves without a Rollout, which is what this machine allows.
+//! Then the same with an HTTPRoute's weight at each step, and what was written for a step. First of all what
+//! a bare script needs for the same moves without a Rollout, which is what this machine allows.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,

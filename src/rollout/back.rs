@@ -78,8 +78,8 @@ pub(crate) fn carried_percent(view: &DeploymentView, release: &ReleaseStatus, re
 /// available, and means broken pods by that. So none of them may be under our own maximum any more when it
 /// is let in. True when each counts its pods as the user's `minReadySeconds` says.
 ///
-/// It also takes as many as are available beyond its least, by what the ReplicaSets' status says: pods that it
-/// has just scaled away and that are still counted would cost as many that serve.
+/// It also takes as many as are available beyond its least, by what the ReplicaSets' status says: pods that
+/// it has just scaled away and that are still counted would cost as many that serve.
 pub(crate) fn counted(d: &mut Draft<'_>, view: &DeploymentView, min_ready: i32) -> bool {
     if view.active().any(|rs| rs.status_replicas > rs.replicas) {
         d.wait(Who::Pods, "pods that were scaled away to be counted no more");

@@ -132,8 +132,8 @@ fn old_pods_count_again_before_the_stable_version_comes_back() {
     assert_eq!(replica_set, "web-v3");
 }
 
-/// 5 of 10 stable pods were just scaled away and their ReplicaSet still counts 8: the native controller, let in
-/// now, would take 5 new pods where the budget of 2 allows none.
+/// Stable pods were just scaled from 8 to 5 of 10 and their ReplicaSet still counts 8: the native controller,
+/// let in now, would take 5 new pods where the budget of 2 allows 2.
 #[test]
 fn pods_that_were_just_scaled_away_are_counted_no_more_before_the_stable_version_comes_back() {
     let mut s = released(Stage::RollingBack, StepState::StepUpgrade, 5, 5);

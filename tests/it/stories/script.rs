@@ -49,8 +49,8 @@ pub struct Script {
     lost: u64,
 }
 
-/// The stories in which the native controller takes every pod of one version at once. Until the controller has
-/// heard of it, its Service has nobody there: at most five seconds of half the load.
+/// The stories in which the native controller takes every pod of one version at once. Until the controller
+/// has heard of it, its Service has nobody there: at most five seconds of half the load.
 const ALL_AT_ONCE: [(&str, u64); 2] = [
     ("routed_scaled_to_one_leaves_the_stable_pod", 500),
     ("routed_scaled_to_one_while_paused", 500),
