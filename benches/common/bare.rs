@@ -1,5 +1,5 @@
-//! What the native controller alone needs for the moves of a release: a script turns the knob and knows nothing
-//! but the Deployment's status. No gate, no Rollout, nothing is written down.
+//! What the native controller alone needs for the moves of a release: a script turns the knob and knows
+//! nothing but the Deployment's status. No gate, no Rollout, nothing is written down.
 
 use std::time::{Duration, Instant};
 

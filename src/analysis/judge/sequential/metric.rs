@@ -232,9 +232,8 @@ impl MetricState {
         let seen = scaled.as_ref().unwrap_or(&whole);
         if process.observe(seen) {
             for above in process.shown() {
-                let arms = whole.arms(above).into_iter();
                 let strata = self.strata.entry(above).or_default();
-                arms.for_each(|(canary, stable)| strata.observe(canary, stable));
+                whole.arms(above).into_iter().for_each(|(of, to)| strata.observe(of, to));
             }
         }
         if let Some(fixed) = &mut self.fixed {
