@@ -242,7 +242,7 @@ fn mark_middle(d: &mut Draft<'_>, view: &DeploymentView) -> bool {
 }
 
 /// ReplicaSets of versions between the stable and the new one.
-fn middle_of<'v>(
+pub(super) fn middle_of<'v>(
     d: &Draft<'_>,
     view: &'v DeploymentView,
 ) -> impl Iterator<Item = &'v ReplicaSetView> + use<'v> {

@@ -82,8 +82,7 @@ pub(crate) fn prepare(
 /// the stable version lacks pods for a step of `k` new ones.
 fn pin_stable(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> bool {
     let stable = d.released().stable;
-    let ready = view.by_hash(&stable).map_or(0, ReplicaSetView::ready);
-    if ready == 0 || between_serves(d, view) || lacking(d, view, k).is_some() {
+    if stable_ready(d, view) == 0 || between_serves(d, view) || lacking(d, view, k).is_some() {
         return true;
     }
     let mut notes = read(d);
@@ -106,11 +105,17 @@ fn pin_stable(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> bool {
 
 /// A version in between has pods, and the stable one cannot carry everything yet.
 fn between_serves(d: &Draft<'_>, view: &DeploymentView) -> bool {
-    let release = d.released();
-    let ready = view.by_hash(&release.stable).map_or(0, ReplicaSetView::ready);
-    let mut active = view.active();
-    active.any(|rs| rs.hash != release.stable && rs.template_hash != view.template_hash)
-        && way_back::carried_percent(view, &release, ready) < 100
+    steps::middle_of(d, view).next().is_some() && carried(d, view) < 100
+}
+
+/// The stable pods that are ready now.
+fn stable_ready(d: &Draft<'_>, view: &DeploymentView) -> i32 {
+    view.by_hash(&d.released().stable).map_or(0, ReplicaSetView::ready)
+}
+
+/// How much of the whole load they may carry.
+fn carried(d: &Draft<'_>, view: &DeploymentView) -> i32 {
+    way_back::carried_percent(view, &d.released(), stable_ready(d, view))
 }
 
 /// The stable pods that are ready and those that it takes before an open Service may be pinned to them: as
@@ -134,7 +139,7 @@ fn lacking(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> Option<(i32, i32
     let (_, unavailable) = crate::workload::view::budget(&release.originals, view.replicas);
     let share = view.replicas.saturating_mul(left).saturating_add(99) / 100;
     let needed = (share.min(view.replicas - k) - unavailable).max(1);
-    let ready = view.by_hash(&release.stable).map_or(0, ReplicaSetView::ready);
+    let ready = stable_ready(d, view);
     (ready < needed).then_some((ready, needed))
 }
 
@@ -174,8 +179,7 @@ pub(crate) fn keep_served(d: &mut Draft<'_>, view: &DeploymentView) {
 
 /// The stable version keeps pods in this step, and one of them is ready.
 fn carries(d: &Draft<'_>, view: &DeploymentView, k: i32) -> bool {
-    let stable = d.released().stable;
-    k < view.replicas && view.by_hash(&stable).is_some_and(|rs| rs.ready() > 0)
+    k < view.replicas && stable_ready(d, view) > 0
 }
 
 /// Every stable Service has a ready endpoint.
@@ -406,9 +410,7 @@ fn contended(d: &mut Draft<'_>, resets: i32) {
 
 /// No traffic to the new version, as far as the stable pods carry it; its pods stay.
 pub(crate) fn to_stable(d: &mut Draft<'_>, view: &DeploymentView, way: Way) -> bool {
-    let release = d.released();
-    let ready = view.by_hash(&release.stable).map_or(0, ReplicaSetView::ready);
-    let carried = way_back::carried_percent(view, &release, ready);
+    let carried = carried(d, view);
     if services(d).is_empty() {
         return true;
     }
@@ -582,11 +584,6 @@ pub(crate) fn to_native(d: &mut Draft<'_>, way: Way, cleanup: bool) -> bool {
 
 /// The stable pods carry everything.
 fn is_carried(d: &Draft<'_>) -> bool {
-    let release = d.released();
     let view = d.s.workload.as_ref().filter(|view| !let_go::other(d, view));
-    view.is_some_and(|view| {
-        let stable = view.by_hash(&release.stable);
-        let ready = stable.map_or(0, ReplicaSetView::ready);
-        way_back::carried_percent(view, &release, ready) >= 100
-    })
+    view.is_some_and(|view| carried(d, view) >= 100)
 }
