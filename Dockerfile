@@ -4,6 +4,7 @@ RUN apk add --no-cache musl-dev ca-certificates
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY crds crds
 COPY charts/sluice charts/sluice
 # The manifest names the integration tests, which are not part of an image.
 RUN mkdir -p tests/it && echo 'fn main() {}' > tests/it/main.rs && touch README.md

@@ -1,12 +1,18 @@
 //! Every custom resource definition, in a fixed order, as it is installed.
 //!
+//! The binary carries the files of `crds/`, which a test compares with [`all`]: deriving them is code for
+//! every type of a pod, as large as a megabyte, and takes longer than reading.
+//!
 //! What the derived definitions lack is added here: bounds for whatever has none, so that the cost
 //! of every rule can be estimated, and no `nullable`, so that a null is the same as nothing.
+
+use std::sync::OnceLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 use super::{
     AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, ClusterMetricProvider, Gate,
@@ -22,7 +28,33 @@ const ENTRIES: i64 = 64;
 /// The most workloads that one Gate can name: an entry has up to 500 bytes, an object 1 MiB.
 const GATED: i64 = 2000;
 
-/// Every custom resource definition, by name.
+/// The files of `crds/`, by name.
+const FILES: [&str; 7] = [
+    include_str!("../../crds/analysisruns.yaml"),
+    include_str!("../../crds/analysistemplates.yaml"),
+    include_str!("../../crds/clusteranalysistemplates.yaml"),
+    include_str!("../../crds/clustermetricproviders.yaml"),
+    include_str!("../../crds/gates.yaml"),
+    include_str!("../../crds/metricproviders.yaml"),
+    include_str!("../../crds/rollouts.yaml"),
+];
+
+/// Every definition as it is shipped, by name, as one YAML stream.
+#[must_use]
+pub fn shipped_yaml() -> String {
+    FILES.join("---\n")
+}
+
+/// Every definition as it is shipped, by name.
+pub fn shipped() -> &'static [Value] {
+    static SHIPPED: OnceLock<Vec<Value>> = OnceLock::new();
+    SHIPPED.get_or_init(|| {
+        // A file that is no YAML would be found by the test that reads them all.
+        FILES.iter().filter_map(|text| serde_saphyr::from_str(text).ok()).collect()
+    })
+}
+
+/// Every custom resource definition as its types say, by name.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
     let mut all = vec![

@@ -66,7 +66,7 @@ pub(crate) async fn install(args: &Install) -> anyhow::Result<String> {
 /// Applies every object to the cluster of a client.
 async fn onto(client: &kube::Client, choices: &Choices) -> anyhow::Result<()> {
     apply(client, &manifests::namespace(&choices.namespace)).await?;
-    let definitions = manifests::definitions()?;
+    let definitions = manifests::definitions();
     for object in &definitions {
         apply(client, object).await?;
     }
@@ -170,7 +170,7 @@ pub(crate) async fn uninstall(cluster: &Cluster, extent: Extent) -> anyhow::Resu
     } else if away.held > 0 {
         say("the definitions stay, because a workload is still held: run uninstall again");
     } else {
-        let definitions = manifests::definitions()?;
+        let definitions = manifests::definitions();
         if let Some(warning) = away.lost_with(&definitions).await? {
             say(&warning);
         }

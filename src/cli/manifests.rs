@@ -64,8 +64,8 @@ pub(crate) fn namespace(name: &str) -> Value {
 }
 
 /// The custom resource definitions.
-pub(crate) fn definitions() -> anyhow::Result<Vec<Value>> {
-    crds::all().iter().map(|crd| Ok(serde_json::to_value(crd)?)).collect()
+pub(crate) fn definitions() -> Vec<Value> {
+    crds::shipped().to_vec()
 }
 
 /// The policies that hold workloads, and their bindings.
@@ -247,7 +247,7 @@ pub(crate) fn path(object: &Value) -> anyhow::Result<String> {
 /// Everything, in the order in which it is applied.
 pub(crate) fn everything(choices: &Choices) -> anyhow::Result<Vec<Value>> {
     let mut all = vec![namespace(&choices.namespace)];
-    all.extend(definitions()?);
+    all.extend(definitions());
     all.extend(policies()?);
     all.extend(lint()?);
     all.extend(program(choices)?);

@@ -6,7 +6,6 @@ mod args;
 mod backtest;
 mod client;
 mod controller;
-pub mod crds;
 pub mod demo;
 mod files;
 mod install;
@@ -26,7 +25,7 @@ use clap::{CommandFactory, Parser};
 pub use args::{Cli, Command};
 pub use client::install_crypto;
 
-use crate::api::status::RequestVerb;
+use crate::api::{crds, status::RequestVerb};
 
 /// Where 1 to 3 say how a release or an analysis stands: it could not be asked.
 const NOT_ASKED: u8 = 4;
@@ -85,7 +84,7 @@ async fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Restart(named) => verbs::ask(&named, RequestVerb::Restart).await?,
         Command::LetGo(named) => verbs::let_go(&named).await?,
         Command::Plan { output, named } => show::plan(&named, output).await?,
-        Command::Crds => crds::yaml(),
+        Command::Crds => crds::shipped_yaml(),
         Command::Lint { files, filename, output } => {
             return files::lint(&[files, filename].concat(), output);
         }

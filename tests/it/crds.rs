@@ -30,3 +30,14 @@ fn crds_on_disk_are_what_the_types_say() {
     found.sort();
     assert_eq!(found, names, "crds/ holds exactly one file per kind");
 }
+
+#[test]
+fn the_binary_carries_every_definition() {
+    let names_of = |crd: &serde_json::Value| crd["metadata"]["name"].as_str().unwrap().to_owned();
+    let carried: Vec<_> = crds::shipped().iter().map(names_of).collect();
+    let all = crds::all();
+    let names: Vec<_> = all.iter().map(|crd| crd.metadata.name.clone().unwrap()).collect();
+    assert_eq!(carried, names);
+    let texts: Vec<_> = all.iter().map(crds::yaml).collect();
+    assert_eq!(crds::shipped_yaml(), texts.join("---\n"));
+}

@@ -1,20 +1,9 @@
-//! Schemas of what is served. Those of built-in kinds come from `k8s-openapi`; what it does not
-//! say, how lists are merged, comes from `lists.txt`.
+//! Schemas of what is served. Those of built-in kinds are what `k8s-openapi` says, written down in
+//! `types.json`: as code they would be two megabytes of the binary. What it does not say, how lists
+//! are merged, comes from `lists.txt`.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1 as admission, apps::v1 as apps, autoscaling::v2 as autoscaling,
-        batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
-        discovery::v1 as discovery, events::v1 as events, networking::v1 as networking,
-        policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling,
-        storage::v1 as storage,
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -30,62 +19,10 @@ const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 fn types() -> &'static Map<String, Value> {
     static TYPES: OnceLock<Map<String, Value>> = OnceLock::new();
     TYPES.get_or_init(|| {
-        let mut generator = SchemaSettings::openapi3().into_generator();
-        register(&mut generator);
-        let mut types = generator.take_definitions(true);
+        let mut types = serde_json::from_str(include_str!("types.json")).unwrap_or_default();
         decorate(&mut types);
         types
     })
-}
-
-fn register(generator: &mut SchemaGenerator) {
-    macro_rules! add {
-        ($($kind:ty),* $(,)?) => { $(generator.subschema_for::<$kind>();)* };
-    }
-    add!(
-        ObjectMeta,
-        core::ConfigMap,
-        core::Endpoints,
-        core::Event,
-        core::LimitRange,
-        core::Namespace,
-        core::Node,
-        core::PersistentVolume,
-        core::PersistentVolumeClaim,
-        core::Pod,
-        core::ResourceQuota,
-        core::Secret,
-        core::Service,
-        core::ServiceAccount,
-        admission::MutatingAdmissionPolicy,
-        admission::MutatingAdmissionPolicyBinding,
-        admission::MutatingWebhookConfiguration,
-        admission::ValidatingAdmissionPolicy,
-        admission::ValidatingAdmissionPolicyBinding,
-        admission::ValidatingWebhookConfiguration,
-        apiextensions::CustomResourceDefinition,
-        apps::ControllerRevision,
-        apps::DaemonSet,
-        apps::Deployment,
-        apps::ReplicaSet,
-        apps::StatefulSet,
-        autoscaling::HorizontalPodAutoscaler,
-        batch::CronJob,
-        batch::Job,
-        coordination::Lease,
-        discovery::EndpointSlice,
-        events::Event,
-        networking::Ingress,
-        networking::IngressClass,
-        networking::NetworkPolicy,
-        policy::PodDisruptionBudget,
-        rbac::ClusterRole,
-        rbac::ClusterRoleBinding,
-        rbac::Role,
-        rbac::RoleBinding,
-        scheduling::PriorityClass,
-        storage::StorageClass,
-    );
 }
 
 /// Writes `lists.txt` into the schemas, in the words of Kubernetes' OpenAPI.

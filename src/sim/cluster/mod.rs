@@ -361,10 +361,7 @@ fn documents(files: &[&str]) -> Vec<Value> {
 }
 
 fn make_base_objects() -> Vec<Value> {
-    let mut out = Vec::new();
-    for crd in crds::all() {
-        out.push(serde_json::to_value(crd).unwrap_or_default());
-    }
+    let mut out = crds::shipped().to_vec();
     out.extend(gateway::definitions());
     out.extend(documents(&POLICIES));
     out.push(json!({

@@ -11,6 +11,7 @@ mod crud;
 mod edges;
 mod ownership;
 mod patches;
+mod types;
 
 /// A server whose clock stands at a fixed instant.
 fn server() -> ApiServer {
