@@ -3,6 +3,8 @@
 //! Nothing here knows a metric, a clock, a server or chance. Logarithms and exponentials come from
 //! `libm` or from sums in a fixed order, so that a verdict is replayed bit for bit on any processor.
 
+#[cfg(test)]
+mod allocations;
 mod bits;
 pub mod buckets;
 pub mod combine;
