@@ -1,7 +1,7 @@
 //! Every custom resource definition, in a fixed order, as it is installed.
 //!
-//! The binary carries the files of `crds/`, which a test compares with [`all`]: deriving them is code for
-//! every type of a pod, as large as a megabyte, and takes longer than reading.
+//! The binary carries the files of `crds/`, which a test compares with [`all`]: deriving them needs code for
+//! every type of a pod, and takes longer than reading.
 //!
 //! What the derived definitions lack is added here: bounds for whatever has none, so that the cost
 //! of every rule can be estimated, and no `nullable`, so that a null is the same as nothing.

@@ -13,7 +13,7 @@ use super::args::{Cluster, Install};
 use super::client::patiently;
 use super::manifests::{self, Choices, NAME};
 use super::{let_go, say, verbs};
-use crate::api::{FINALIZER, Gate, Rollout};
+use crate::api::{FINALIZER, Gate, Rollout, crds};
 use crate::apply::{Answer, Http, Target};
 use crate::clock::{Clock, SystemClock};
 
@@ -66,11 +66,11 @@ pub(crate) async fn install(args: &Install) -> anyhow::Result<String> {
 /// Applies every object to the cluster of a client.
 async fn onto(client: &kube::Client, choices: &Choices) -> anyhow::Result<()> {
     apply(client, &manifests::namespace(&choices.namespace)).await?;
-    let definitions = manifests::definitions();
-    for object in &definitions {
+    let definitions = crds::shipped();
+    for object in definitions {
         apply(client, object).await?;
     }
-    for object in &definitions {
+    for object in definitions {
         established(client, object).await?;
     }
     where_served(client, POLICIES, &manifests::policies()?, NO_POLICIES).await?;
@@ -170,11 +170,11 @@ pub(crate) async fn uninstall(cluster: &Cluster, extent: Extent) -> anyhow::Resu
     } else if away.held > 0 {
         say("the definitions stay, because a workload is still held: run uninstall again");
     } else {
-        let definitions = manifests::definitions();
-        if let Some(warning) = away.lost_with(&definitions).await? {
+        let definitions = crds::shipped();
+        if let Some(warning) = away.lost_with(definitions).await? {
             say(&warning);
         }
-        objects.extend(definitions);
+        objects.extend_from_slice(definitions);
     }
     for object in objects.iter().rev() {
         away.delete(object).await;

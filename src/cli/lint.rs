@@ -331,14 +331,14 @@ impl Report {
 
 /// The schemas of our kinds, made once.
 pub struct Linter {
-    kinds: BTreeMap<String, Value>,
+    kinds: BTreeMap<&'static str, &'static Value>,
 }
 
 impl Default for Linter {
     fn default() -> Self {
         let kinds = crds::shipped().iter().filter_map(|crd| {
             let kind = crd["spec"]["names"]["kind"].as_str()?;
-            Some((kind.to_owned(), schema::of_version(crd, VERSION)?.clone()))
+            Some((kind, schema::of_version(crd, VERSION)?))
         });
         Self { kinds: kinds.collect() }
     }
@@ -364,7 +364,7 @@ impl Linter {
             return foreign(api_version, kind, &ours);
         }
         let Some(schema) = self.kinds.get(kind) else {
-            let known: Vec<_> = self.kinds.keys().cloned().collect();
+            let known: Vec<_> = self.kinds.keys().copied().collect();
             let message = format!("is no kind of {ours}; write one of {}", known.join(", "));
             return Some(vec![error_at(Rule::Kind, "kind", &quoted(kind), message)]);
         };

@@ -63,11 +63,6 @@ pub(crate) fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
-/// The custom resource definitions.
-pub(crate) fn definitions() -> Vec<Value> {
-    crds::shipped().to_vec()
-}
-
 /// The policies that hold workloads, and their bindings.
 pub(crate) fn policies() -> anyhow::Result<Vec<Value>> {
     documents(&POLICIES)
@@ -247,7 +242,7 @@ pub(crate) fn path(object: &Value) -> anyhow::Result<String> {
 /// Everything, in the order in which it is applied.
 pub(crate) fn everything(choices: &Choices) -> anyhow::Result<Vec<Value>> {
     let mut all = vec![namespace(&choices.namespace)];
-    all.extend(definitions());
+    all.extend_from_slice(crds::shipped());
     all.extend(policies()?);
     all.extend(lint()?);
     all.extend(program(choices)?);

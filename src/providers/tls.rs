@@ -50,8 +50,8 @@ impl Named {
         }
         let host = address.host_str().unwrap_or_default();
         let place = Place(host.trim_start_matches('[').trim_end_matches(']').to_owned());
-        // A proxy would look the name up.
-        let builder = tls.builder()?.dns_resolver(place).no_proxy();
+        // HTTP/2 has no Host header but the name of the connection; a proxy would look that up.
+        let builder = tls.builder()?.dns_resolver(place).http1_only().no_proxy();
         let client = builder.build().map_err(|e| self::wrong("cert", e))?;
         Ok(Self { name: name.to_owned(), client })
     }

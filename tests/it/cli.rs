@@ -12,6 +12,7 @@ use sluice::sim::live::{Live, Options};
 use sluice::sim::pods;
 use tokio::io::AsyncBufReadExt;
 
+use crate::stories::by_hand::until;
 use crate::stories::ground::{Ground, Plot};
 use crate::world::{Shape, WEB, deployments, image_of, rollouts, seconds};
 
@@ -128,17 +129,6 @@ impl Desk {
 
     async fn deployment(&self) -> Value {
         Http::get(self.plot.path(&deployments(), WEB)).send(&self.plot.ground.user).await.unwrap()
-    }
-
-    /// Waits until the workload has an image: what is decided is noted before it is written.
-    async fn gets(&self, image: &str) {
-        for _ in 0..200 {
-            if image_of(&self.deployment().await) == image {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{image} was not put there in 10 s: {}", self.deployment().await);
     }
 
     /// A release of an image that waits at its first step.
@@ -262,7 +252,11 @@ async fn an_undo_ends_a_release_that_is_set_aside_though_the_stable_template_is_
     scale(0).await.unwrap();
     let said = desk.expect("status web --watch", 2).await;
     assert!(said.line("Waiting").contains("0 replicas"), "{}", said.out);
-    desk.gets("web:v1").await;
+    // What is put back is noted before it is written.
+    until(&desk.plot, "the stable template is put back", |objects| {
+        objects.get("deployment", WEB).is_some_and(|stored| image_of(stored) == "web:v1")
+    })
+    .await;
     let said = desk.expect("undo web", 0).await;
     assert!(said.out.contains("goes back to the stable version"), "{}", said.out);
     let said = desk.expect("status web --watch", 1).await;

@@ -33,8 +33,8 @@ fn crds_on_disk_are_what_the_types_say() {
 
 #[test]
 fn the_binary_carries_every_definition() {
-    let names_of = |crd: &serde_json::Value| crd["metadata"]["name"].as_str().unwrap().to_owned();
-    let carried: Vec<_> = crds::shipped().iter().map(names_of).collect();
+    let name_of = |crd: &serde_json::Value| crd["metadata"]["name"].as_str().unwrap().to_owned();
+    let carried: Vec<_> = crds::shipped().iter().map(name_of).collect();
     let all = crds::all();
     let names: Vec<_> = all.iter().map(|crd| crd.metadata.name.clone().unwrap()).collect();
     assert_eq!(carried, names);

@@ -4,7 +4,7 @@
 //! the same sizes. Where the outcomes differ, `sim` is wrong.
 
 mod book;
-mod by_hand;
+pub mod by_hand;
 pub mod ground;
 mod memory;
 mod record;

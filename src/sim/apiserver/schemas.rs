@@ -15,7 +15,8 @@ use crate::sim::place::Place;
 const REFERENCE: &str = "#/components/schemas/";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
-/// Every built-in type by its name, such as `io.k8s.api.core.v1.Pod`.
+/// Every built-in type by its name, such as `io.k8s.api.core.v1.Pod`. That the file can be read is what the
+/// test sees that compares it.
 fn types() -> &'static Map<String, Value> {
     static TYPES: OnceLock<Map<String, Value>> = OnceLock::new();
     TYPES.get_or_init(|| {

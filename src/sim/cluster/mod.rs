@@ -341,7 +341,7 @@ fn furnished(start: Timestamp) -> Refusable<ApiServer> {
 }
 
 /// What every cluster has: our resources, the Gateway API and a Gateway. Made once in a process:
-/// deriving the definitions costs more than a cluster does.
+/// reading them costs more than a cluster does.
 pub(in crate::sim) fn base_objects() -> Vec<Value> {
     static OBJECTS: OnceLock<Vec<Value>> = OnceLock::new();
     OBJECTS.get_or_init(make_base_objects).clone()

@@ -1,9 +1,8 @@
-use std::sync::LazyLock;
-
 use serde_json::json;
 
 use super::*;
 use crate::{
+    api::crds,
     clock::SimClock,
     sim::apiserver::{Call, PatchType, Verb},
 };
@@ -42,13 +41,11 @@ fn deployment() -> Value {
             "spec": {"containers": [{"name": "c", "image": "v0"}]}}}})
 }
 
-/// Our own definitions, read once: reading YAML takes longer than any test here.
-static CRDS: LazyLock<[Value; 2]> = LazyLock::new(|| {
-    ["gates", "rollouts"].map(|file| {
-        let path = format!("{}/crds/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
-        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    })
-});
+/// One of our own definitions.
+fn definition(plural: &str) -> Value {
+    let mut all = crds::shipped().iter();
+    all.find(|crd| crd["spec"]["names"]["plural"] == plural).unwrap().clone()
+}
 
 fn recorded() -> Value {
     serde_json::from_str(include_str!("../../../tests/data/cel/shipped_policies.json")).unwrap()
@@ -68,8 +65,8 @@ fn decided(object: &Value, status: bool) -> Value {
 /// One recorded write, on a server of its own.
 fn replay(recorded: &Value, case: &Value) -> Value {
     let server = server();
-    for crd in CRDS.iter() {
-        create(&server, &ResourceKey::CRDS, crd.clone()).unwrap();
+    for plural in ["gates", "rollouts"] {
+        create(&server, &ResourceKey::CRDS, definition(plural)).unwrap();
     }
     for policy in recorded["policies"].as_array().unwrap() {
         create(&server, &ResourceKey::MUTATING_POLICIES, policy.clone()).unwrap();
@@ -136,7 +133,7 @@ fn a_new_template_comes_back_paused_only_while_policy_binding_and_gate_exist() {
     let recorded = recorded();
     let (policies, bindings) =
         (ResourceKey::MUTATING_POLICIES, ResourceKey::MUTATING_POLICY_BINDINGS);
-    create(&server, &ResourceKey::CRDS, CRDS[0].clone()).unwrap();
+    create(&server, &ResourceKey::CRDS, definition("gates")).unwrap();
     create(&server, &ResourceKey::DEPLOYMENTS, deployment()).unwrap();
     let mut image = 0;
     let mut paused = || {
@@ -320,7 +317,7 @@ fn a_validation_that_errs_is_the_policys_failure_policy() {
 #[test]
 fn a_custom_resource_is_pruned_defaulted_and_validated_by_its_schema() {
     let server = server();
-    create(&server, &ResourceKey::CRDS, CRDS[0].clone()).unwrap();
+    create(&server, &ResourceKey::CRDS, definition("gates")).unwrap();
     let mut unknown = gate();
     unknown["spec"]["nonsense"] = json!(1);
     let came = create(&server, &GATES, unknown).unwrap();

@@ -57,7 +57,8 @@ impl Place {
     }
 }
 
-async fn until(plot: &Plot, what: &str, test: impl Fn(&Objects) -> bool) {
+/// Waits until the objects of a plot are so.
+pub async fn until(plot: &Plot, what: &str, test: impl Fn(&Objects) -> bool) {
     let end = Instant::now() + PATIENCE;
     while !test(&plot.objects()) {
         let objects = plot.objects();
