@@ -1,19 +1,39 @@
 //! How long until a change of a given size is known? In closed form, before and during a run.
 //!
-//! Of the bad events, pi1 = w theta/(w theta + 1 - w) are the canary's when the true ratio is theta, and
-//! rho at the edge of the null. Each event is worth g on average, what it adds to ln E with the best
-//! alternative of the grid: KL(pi1 || rho), less where no alternative is near, and nothing for a ratio
-//! that is within about 7 % of what the null allows. To reach A = ln(1/alpha) + 1 (the 1 is what the grid
-//! costs) with probability p takes y/g events with
+//! Of the bad events, pi = w theta/(w theta + 1 - w) are the canary's when the true ratio is theta. The
+//! evidence reaches its height A when the canary's of N events are at least c(N), which [`Split::tangent`]
+//! knows: c is concave, so that each tangent a + s N lies above it. Events come at random times, so the
+//! canary's above that line are a walk with, per event,
 //!
 //! ```text
-//! y = ((1.414 z_p + sqrt(2 z_p^2 + 4 A))/2)^2
+//! drift     d = pi - s
+//! variance  v = pi (1 - s)^2 + (1 - pi) s^2
+//! third     k = pi (1 - s)^3 - (1 - pi) s^3
 //! ```
+//!
+//! It steps over the line by half a step, so a + (1 - s)/2 is what it must climb, and has done so within N
+//! events with the probability of the inverse Gaussian law (Wald 1947, Siegmund 1985 III) and the first term
+//! of Edgeworth's series:
+//!
+//! ```text
+//! P = F(x) + exp(2 d a/v) F(-(d N + a)/sqrt(v N)) + k (x^2 - 1) f(x)/(6 v sqrt(v N))
+//! x = (d N - a)/sqrt(v N)
+//! ```
+//!
+//! Against 20,000 simulated runs of each of thirty cases (ratios of 1.09 to 40, weights of 1 to 50 %, alpha
+//! of 0.1 to 10^-4, proofs of equality with margins of 1.25 to 3) the minutes in which half and nine tenths
+//! of the runs know it are at most 7.2 % off. Where two bad events of the canary decide, half of the runs
+//! are up to 15 % off (x5, 2 % weight, alpha 0.05). Information gathered at the rate of the best
+//! alternative, without the curve of the boundary and the walk's own variance, is up to 33 % off where no
+//! alternative of the grid is near the true ratio.
 //!
 //! No test of level alpha can do with fewer events on average than about ln(1/alpha)/KL (Wald 1945).
 
-use super::rates::Split;
-use super::special::normal_quantile;
+use std::convert::Infallible;
+
+use super::rates::{Line, Split};
+use super::special::{LN_SQRT_2PI, ln_normal_cdf, normal_cdf};
+use super::zeroin::{Point, zeroin};
 
 /// What a run is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,8 +62,9 @@ impl Goal {
     }
 }
 
-/// What the average over a grid of alternatives costs.
-const GRID_COST: f64 = 1.0;
+/// Where the tangent touches, as a share of the events. Each gives a chance that is a little too small; from
+/// 0.3 to 1 times the events this is about the best everywhere.
+const TOUCHES: f64 = 0.8;
 
 /// The Kullback-Leibler divergence of one yes or no: KL(p || q).
 pub fn divergence(p: f64, q: f64) -> f64 {
@@ -64,12 +85,40 @@ pub fn bucket_divergence(canary: &[f64], baseline: &[f64], w: f64) -> f64 {
         .sum()
 }
 
-/// The information that must be gathered to reach `height` with probability `p`.
-pub fn information(height: f64, p: f64) -> f64 {
-    let z = normal_quantile(p);
-    let root =
-        0.5 * (std::f64::consts::SQRT_2 * z + libm::sqrt(2.0 * z * z + 4.0 * (height + GRID_COST)));
-    root * root
+/// The chance that the evidence has reached `height` by the time of `events` bad ones, of which `share` are
+/// the canary's; by the approximation it can be off its range by a hair.
+fn chance(split: &Split, events: f64, height: f64, share: f64) -> f64 {
+    let Line { slope, start } = split.tangent(TOUCHES * events, height);
+    let (up, climb) = (1.0 - slope, start + 0.5 * (1.0 - slope));
+    let drift = share - slope;
+    let variance = share * up * up + (1.0 - share) * slope * slope;
+    let third = share * up * up * up - (1.0 - share) * slope * slope * slope;
+    let deviation = libm::sqrt(variance * events);
+    let x = (drift * events - climb) / deviation;
+    let came_back = ln_normal_cdf(-(drift * events + climb) / deviation);
+    let density = libm::exp(-0.5 * x * x - LN_SQRT_2PI);
+    normal_cdf(x)
+        + libm::exp(2.0 * drift * climb / variance + came_back)
+        + third / (6.0 * variance * deviation) * (x * x - 1.0) * density
+}
+
+/// So many events must be seen until the evidence has reached `height` with probability `p`, when `share` of
+/// them are the canary's. Infinite where the smallest alternative already says too much.
+fn events(split: Option<Split>, height: f64, share: f64, p: f64) -> f64 {
+    let known = split.map(|split| (split.growth(share), split));
+    let Some((growth, split)) = known.filter(|(growth, _)| *growth > 0.0) else {
+        return f64::INFINITY;
+    };
+    // Around the mean by growth alone, from a thousandth to a thousand times.
+    let middle = libm::log((height + 1.0) / growth);
+    let lacks = |ln_events: f64| chance(&split, libm::exp(ln_events), height, share) - p;
+    let point = |at: f64| Point { at, value: lacks(at) };
+    let (low, high) = (point(middle - 7.0), point(middle + 7.0));
+    if high.value < 0.0 {
+        return f64::INFINITY;
+    }
+    let Ok(found) = zeroin::<Infallible>(low, high, 1e-4, |at| Ok(lacks(at)));
+    libm::exp(found)
 }
 
 impl Traffic {
@@ -88,12 +137,6 @@ impl Traffic {
         self.events_per_minute(theta) * told
     }
 
-    /// Minutes until `needed` of it is gathered, when each event adds `growth`.
-    fn minutes(&self, needed: f64, theta: f64, growth: Option<f64>) -> f64 {
-        let growth = growth.filter(|growth| *growth > 0.0);
-        growth.map_or(f64::INFINITY, |growth| needed / (self.events_per_minute(theta) * growth))
-    }
-
     /// Minutes until a ratio of `theta` is found with probability `p`; infinite for one that the null
     /// allows or nearly allows, or without traffic.
     pub fn minutes_to_find(&self, theta: f64, goal: Goal, p: f64) -> f64 {
@@ -101,8 +144,8 @@ impl Traffic {
             return f64::INFINITY;
         }
         let split = Split::new(self.share_of_events(goal.bound));
-        let growth = split.map(|split| split.growth(self.share_of_events(theta)));
-        self.minutes(information(goal.height, p), theta, growth)
+        let events = events(split, goal.height, self.share_of_events(theta), p);
+        events / self.events_per_minute(theta)
     }
 
     /// Minutes until an equal canary is proven to be below `margin` times, with probability `p`; infinite
@@ -113,23 +156,27 @@ impl Traffic {
         }
         // The arms are in each other's place.
         let split = Split::new(1.0 - self.share_of_events(margin));
-        let growth = split.map(|split| split.growth(1.0 - self.canary));
-        self.minutes(information(-libm::log(beta), p), 1.0, growth)
+        events(split, -libm::log(beta), 1.0 - self.canary, p) / self.events_per_minute(1.0)
     }
 
     /// The smallest ratio that is found within `minutes` with probability `p`; none up to 1,000 times.
     pub fn smallest_ratio(&self, minutes: f64, goal: Goal, p: f64) -> Option<f64> {
+        let split = Split::new(self.share_of_events(goal.bound))?;
+        let is_found = |theta: f64| {
+            let (share, events) =
+                (self.share_of_events(theta), minutes * self.events_per_minute(theta));
+            split.growth(share) > 0.0
+                && events > 0.0
+                && chance(&split, events, goal.height, share) >= p
+        };
         let (mut low, mut high) = (goal.bound, 1_000.0 * goal.bound);
-        if self.minutes_to_find(high, goal, p) > minutes {
+        if !is_found(high) {
             return None;
         }
-        for _ in 0..60 {
+        // A millionth of it is left.
+        for _ in 0..23 {
             let middle = libm::sqrt(low * high);
-            if self.minutes_to_find(middle, goal, p) > minutes {
-                low = middle
-            } else {
-                high = middle
-            }
+            if is_found(middle) { high = middle } else { low = middle }
         }
         Some(high)
     }
@@ -158,46 +205,71 @@ mod tests {
         Traffic { per_second, canary: 0.1, bad }
     }
 
-    #[test]
-    fn information_is_the_published_one() {
-        for (p, y) in [(0.5, 5.6), (0.8, 9.2), (0.9, 11.8), (0.95, 14.4)] {
-            let ours = information(100f64.ln(), p);
-            assert!((ours - y).abs() < 0.05, "{p}: {ours}");
-        }
+    /// What is asked: to find a ratio that the null does not allow, or to show that an equal canary is below
+    /// it.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Asked {
+        Find,
+        Pass,
     }
 
-    /// Canary 10 %, all of the stable traffic as baseline; the simulated figures of an independent
-    /// programme.
+    /// Minutes in which half and nine tenths of 20,000 runs knew it, by a program of its own in another
+    /// language (NumPy, seed 11), which looks a hundred times until the middle and takes the time between two
+    /// looks: requests per second, weight, bad ratio, ratio asked about, bound, level.
+    const SIMULATED: [(Asked, [f64; 6], f64, f64); 30] = [
+        (Asked::Find, [200.0, 0.1, 0.01, 2.0, 1.0, 0.01], 1.3, 2.73),
+        (Asked::Find, [200.0, 0.1, 0.01, 1.5, 1.0, 0.01], 4.81, 9.83),
+        (Asked::Find, [200.0, 0.1, 0.01, 1.25, 1.0, 0.01], 18.74, 37.01),
+        (Asked::Find, [200.0, 0.1, 0.001, 3.0, 1.0, 0.01], 3.83, 8.4),
+        (Asked::Find, [200.0, 0.1, 0.001, 5.0, 1.0, 0.01], 1.27, 2.84),
+        (Asked::Find, [2000.0, 0.1, 0.01, 1.1, 1.0, 0.01], 12.55, 36.45),
+        (Asked::Find, [2000.0, 0.1, 0.01, 1.09, 1.0, 0.01], 17.52, 61.59),
+        (Asked::Find, [2000.0, 0.1, 0.01, 1.2, 1.1, 0.01], 15.41, 53.84),
+        (Asked::Find, [2000.0, 0.1, 0.01, 1.15, 1.0, 0.01], 5.09, 10.25),
+        (Asked::Find, [20.0, 0.5, 0.001, 10.0, 1.0, 0.01], 2.03, 3.61),
+        (Asked::Find, [20.0, 0.5, 0.001, 5.0, 1.0, 0.01], 5.57, 10.99),
+        (Asked::Find, [20.0, 0.5, 0.002, 2.0, 1.0, 0.01], 24.8, 50.77),
+        (Asked::Find, [20.0, 0.1, 0.001, 20.0, 1.0, 0.01], 1.71, 3.42),
+        (Asked::Find, [5.0, 0.1, 0.001, 40.0, 1.0, 0.01], 3.15, 6.11),
+        (Asked::Pass, [200.0, 0.1, 0.01, 1.25, 1.0, 0.05], 13.06, 30.1),
+        (Asked::Pass, [200.0, 0.1, 0.01, 1.5, 1.0, 0.05], 3.39, 8.05),
+        (Asked::Pass, [200.0, 0.1, 0.01, 2.0, 1.0, 0.05], 0.95, 2.36),
+        (Asked::Pass, [50.0, 0.3, 0.01, 1.5, 1.0, 0.05], 6.26, 15.21),
+        (Asked::Pass, [200.0, 0.05, 0.01, 2.0, 1.0, 0.05], 1.76, 4.27),
+        (Asked::Pass, [200.0, 0.5, 0.001, 1.5, 1.0, 0.05], 14.23, 34.08),
+        (Asked::Find, [200.0, 0.1, 0.01, 2.0, 1.25, 0.01], 2.77, 5.72),
+        (Asked::Find, [200.0, 0.1, 0.01, 2.0, 1.4, 0.01], 4.77, 9.76),
+        (Asked::Find, [200.0, 0.1, 0.01, 2.0, 1.0, 0.0001], 2.56, 4.42),
+        (Asked::Find, [200.0, 0.01, 0.01, 2.0, 1.0, 0.01], 11.57, 24.76),
+        (Asked::Find, [200.0, 0.1, 0.01, 1.75, 1.0, 0.01], 2.22, 4.58),
+        (Asked::Find, [200.0, 0.3, 0.01, 3.0, 1.0, 0.01], 0.18, 0.37),
+        (Asked::Find, [200.0, 0.3, 0.01, 1.3, 1.0, 0.001], 8.21, 14.66),
+        (Asked::Pass, [50.0, 0.2, 0.01, 1.3, 1.0, 0.05], 21.06, 48.53),
+        (Asked::Find, [20.0, 0.05, 0.01, 20.0, 1.0, 0.01], 0.3, 0.63),
+        (Asked::Pass, [200.0, 0.1, 0.01, 3.0, 1.0, 0.1], 0.23, 0.66),
+    ];
+
     #[test]
     fn times_are_within_a_tenth_of_the_simulated_ones() {
-        let goal = Goal::level(0.01, 1.0);
-        for (theta, bad, half, nine) in [
-            (2.0, 0.01, 1.5, 3.0),
-            (2.0, 0.001, 13.3, 27.8),
-            (1.5, 0.01, 5.0, 10.3),
-            (5.0, 0.001, 1.5, 3.0),
-        ] {
+        for (asked, case, half, nine) in SIMULATED {
+            let [per_second, canary, bad, ratio, bound, level] = case;
+            let traffic = Traffic { per_second, canary, bad };
             for (p, simulated) in [(0.5, half), (0.9, nine)] {
-                let minutes = traffic(200.0, bad).minutes_to_find(theta, goal, p);
-                // Simulated times are whole ticks of 15 s, read at the end of one.
+                let minutes = match asked {
+                    Asked::Find => traffic.minutes_to_find(ratio, Goal::level(level, bound), p),
+                    Asked::Pass => traffic.minutes_to_pass(ratio, level, p),
+                };
+                let off = minutes / simulated - 1.0;
                 assert!(
-                    (minutes - simulated).abs() <= 0.1 * simulated.max(1.25),
-                    "{theta} {bad} {p}: {minutes}, simulated {simulated}"
+                    off.abs() <= 0.1,
+                    "{asked:?} {case:?} {p}: {minutes}, simulated {simulated}"
                 );
             }
         }
-        let pass = traffic(200.0, 0.01).minutes_to_pass(1.25, 0.05, 0.5);
-        assert!((pass - 14.3).abs() < 0.05 * 14.3, "{pass}");
     }
 
-    /// 2,000 requests a second, of which 1 % are bad: simulated medians, or never.
     #[test]
-    fn a_ratio_that_is_hardly_above_the_bound_is_found_late_or_never() {
-        for (theta, bound, half) in [(1.1, 1.0, 14.8), (1.2, 1.1, 17.0)] {
-            let goal = Goal::level(0.01, bound);
-            let minutes = traffic(2_000.0, 0.01).minutes_to_find(theta, goal, 0.5);
-            assert!((minutes - half).abs() <= 0.15 * half, "{theta} {bound}: {minutes}");
-        }
+    fn a_ratio_that_is_hardly_above_the_bound_is_never_found() {
         for (theta, bound) in [(1.3, 1.25), (1.06, 1.0), (1.1, 1.05)] {
             let goal = Goal::level(0.01, bound);
             let minutes = traffic(2_000.0, 0.01).minutes_to_find(theta, goal, 0.5);
@@ -231,7 +303,7 @@ mod tests {
     fn what_is_visible_and_how_long_it_takes_agree() {
         let (traffic, goal) = (traffic(50.0, 0.01), Goal::level(0.01, 1.25));
         let theta = traffic.smallest_ratio(30.0, goal, 0.9).unwrap();
-        assert!((traffic.minutes_to_find(theta, goal, 0.9) - 30.0).abs() < 1e-6);
+        assert!((traffic.minutes_to_find(theta, goal, 0.9) - 30.0).abs() < 0.01);
         assert_eq!(traffic.smallest_ratio(1e-6, goal, 0.9), None);
         assert_eq!(traffic.minutes_to_find(1.25, goal, 0.5), f64::INFINITY);
         assert_eq!(traffic.minutes_to_pass(1.0, 0.05, 0.5), f64::INFINITY);

@@ -100,7 +100,49 @@ impl Split {
         let means = GRID.ln_theta.iter().zip(&self.ln_mean);
         means.map(|(theta, mean)| share * theta - mean).fold(f64::NEG_INFINITY, f64::max)
     }
+
+    /// The tangent, where `events` were counted, of the least number of the canary's among them for which
+    /// ln E of one copy reaches `height`.
+    ///
+    /// ln E is convex in that number, and one alternative alone needs more than all of them: from the least
+    /// that one needs, Newton's steps come down to the root without passing it.
+    pub fn tangent(&self, events: f64, height: f64) -> Line {
+        let terms = || GRID.ln_theta.iter().zip(&self.ln_mean).zip(&GRID.ln_weight);
+        let alone = terms().map(|((l, mean), weight)| (height - weight + events * mean) / l);
+        let mut canary = alone.fold(f64::INFINITY, f64::min);
+        let mut slope = 0.0;
+        for _ in 0..NEWTON_STEPS {
+            let score =
+                |((l, mean), weight): ((&f64, &f64), &f64)| weight + canary * l - events * mean;
+            let (mut sum, mut by_canary, mut by_event) = (0.0, 0.0, 0.0);
+            for term in terms() {
+                let part = libm::exp(score(term) - height);
+                let ((l, mean), _) = term;
+                (sum, by_canary, by_event) =
+                    (sum + part, by_canary + part * l, by_event + part * mean);
+            }
+            slope = by_event / by_canary;
+            let step = libm::log(sum) * sum / by_canary;
+            canary -= step;
+            if step <= 1e-6 * canary {
+                break;
+            }
+        }
+        Line { slope, start: canary - slope * events }
+    }
 }
+
+/// A number of the canary's bad events that grows with that of all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// The canary's per event.
+    pub slope: f64,
+    /// At no event.
+    pub start: f64,
+}
+
+/// The sum is between 1 and the number of alternatives at the start: a handful of steps does. This ends NaN.
+const NEWTON_STEPS: usize = 20;
 
 /// The e-process, alone or with [`Restarts`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -257,3 +257,27 @@ proptest! {
         prop_assert!(fail.log_e() < libm::log(20.0) || pass.log_e() < libm::log(20.0));
     }
 }
+
+#[test]
+fn the_tangent_touches_the_evidence_where_it_reaches_its_height() {
+    for (rho, height) in [(0.1, 4.6), (0.1, 9.2), (0.82, 3.0), (0.001, 4.6), (0.5, 4.6)] {
+        for events in [3.0, 50.0, 4e3, 1e6] {
+            let split = Split::new(rho).unwrap();
+            let line = split.tangent(events, height);
+            let log_e = |at: f64| {
+                let mut process = RateProcess::default();
+                // No limit of what could be counted: the line goes beyond it where there are few events.
+                assert!(process.observe(&split, 0.0, at));
+                process.add_canary(line.start + line.slope * at);
+                process.log_e()
+            };
+            let there = log_e(events);
+            assert!((there - height).abs() < 1e-5, "{rho} {events}: {there} for {height}");
+            // It touches: a step of a thousandth changes by the square of that.
+            for near in [0.999, 1.001] {
+                let change = (log_e(near * events) - height).abs();
+                assert!(change < 0.002, "{rho} {events} {near}: {change}");
+            }
+        }
+    }
+}

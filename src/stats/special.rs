@@ -3,7 +3,7 @@
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, SQRT_2};
 
 /// ln sqrt(2 pi).
-const LN_SQRT_2PI: f64 = 0.918_938_533_204_672_8;
+pub(super) const LN_SQRT_2PI: f64 = 0.918_938_533_204_672_8;
 
 /// ln(e^a + e^b).
 pub fn ln_add(a: f64, b: f64) -> f64 {
