@@ -32,6 +32,7 @@ mod kubectl;
 mod kubectl_live;
 mod leader;
 mod monitoring;
+mod native;
 mod outages;
 mod prometheus;
 mod providers;

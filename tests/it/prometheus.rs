@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sluice::clock::{Clock, SystemClock};
 use sluice::sim::promql::{Engine, Labels, Tsdb, api, stale_marker};
 
-pub(crate) use real::{Prometheus, SERVERS, Seeded};
+pub(crate) use real::{NativeSeries, Prometheus, SERVERS, Seeded};
 
 const SEED: u64 = 20_251_121;
 

@@ -15,45 +15,120 @@ pub(crate) struct Seeded {
     pub(crate) samples: Vec<(i64, f64)>,
 }
 
-/// Remote write: protobuf in a snappy block that consists of literals only.
-fn remote_write_body(all: &[Seeded]) -> Vec<u8> {
-    fn varint(mut n: u64, out: &mut Vec<u8>) {
+/// A native histogram at one time.
+pub(crate) struct NativeSeries {
+    pub(crate) labels: Labels,
+    /// Milliseconds.
+    pub(crate) at: i64,
+    pub(crate) schema: i64,
+    pub(crate) sum: f64,
+    /// Requests in the bucket of zero.
+    pub(crate) zero: u64,
+    /// Index and count, rising.
+    pub(crate) buckets: Vec<(i64, u64)>,
+}
+
+/// The few forms of protobuf that remote write needs.
+struct Message(Vec<u8>);
+
+impl Message {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn varint(&mut self, mut n: u64) -> &mut Self {
         while n > 127 {
-            out.push((n & 127) as u8 | 128);
+            self.0.push((n & 127) as u8 | 128);
             n >>= 7;
         }
-        out.push(n as u8);
+        self.0.push(n as u8);
+        self
     }
-    fn field(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
-        varint(number << 3 | 2, out);
-        varint(bytes.len() as u64, out);
-        out.extend_from_slice(bytes);
+
+    fn number(&mut self, field: u64, n: u64) -> &mut Self {
+        self.varint(field << 3).varint(n)
     }
-    let mut message = Vec::new();
+
+    /// `sint32` and `sint64`.
+    fn signed(&mut self, field: u64, n: i64) -> &mut Self {
+        self.number(field, zigzag(n))
+    }
+
+    fn double(&mut self, field: u64, n: f64) -> &mut Self {
+        self.varint(field << 3 | 1).0.extend_from_slice(&n.to_le_bytes());
+        self
+    }
+
+    fn bytes(&mut self, field: u64, bytes: &[u8]) -> &mut Self {
+        self.varint(field << 3 | 2).varint(bytes.len() as u64).0.extend_from_slice(bytes);
+        self
+    }
+
+    fn labels(&mut self, labels: &Labels) -> &mut Self {
+        for (name, value) in labels.iter() {
+            let mut pair = Self::new();
+            pair.bytes(1, name.as_bytes()).bytes(2, value.as_bytes());
+            self.bytes(1, &pair.0);
+        }
+        self
+    }
+
+    /// A snappy block that consists of literals only.
+    fn block(&self) -> Vec<u8> {
+        let mut block = Self::new();
+        block.varint(self.0.len() as u64);
+        for chunk in self.0.chunks(60) {
+            block.0.push(((chunk.len() - 1) << 2) as u8);
+            block.0.extend_from_slice(chunk);
+        }
+        block.0
+    }
+}
+
+fn zigzag(n: i64) -> u64 {
+    (n << 1 ^ n >> 63) as u64
+}
+
+/// Remote write of samples.
+fn samples(all: &[Seeded]) -> Message {
+    let mut message = Message::new();
     for series in all {
-        let mut body = Vec::new();
-        for (name, value) in series.labels.iter() {
-            let mut pair = Vec::new();
-            field(1, name.as_bytes(), &mut pair);
-            field(2, value.as_bytes(), &mut pair);
-            field(1, &pair, &mut body);
-        }
+        let mut body = Message::new();
+        body.labels(&series.labels);
         for (at, value) in &series.samples {
-            let mut sample = vec![0x09];
-            sample.extend_from_slice(&value.to_le_bytes());
-            sample.push(0x10);
-            varint(*at as u64, &mut sample);
-            field(2, &sample, &mut body);
+            let mut sample = Message::new();
+            sample.double(1, *value).number(2, *at as u64);
+            body.bytes(2, &sample.0);
         }
-        field(1, &body, &mut message);
+        message.bytes(1, &body.0);
     }
-    let mut block = Vec::new();
-    varint(message.len() as u64, &mut block);
-    for chunk in message.chunks(60) {
-        block.push(((chunk.len() - 1) << 2) as u8);
-        block.extend_from_slice(chunk);
+    message
+}
+
+/// Remote write of native histograms (`prompb.Histogram`): the buckets as spans of one, each count as its
+/// difference to the one before.
+fn histograms(all: &[NativeSeries]) -> Message {
+    let mut message = Message::new();
+    for series in all {
+        let mut histogram = Message::new();
+        let count: u64 = series.buckets.iter().map(|(_, count)| count).sum();
+        histogram.number(1, series.zero + count).double(3, series.sum).signed(4, series.schema);
+        histogram.double(5, 1e-128).number(6, series.zero);
+        let (mut next, mut before) = (0, 0);
+        let mut deltas = Message::new();
+        for (index, count) in &series.buckets {
+            let mut span = Message::new();
+            span.signed(1, index - next).number(2, 1);
+            histogram.bytes(11, &span.0);
+            deltas.varint(zigzag(*count as i64 - before));
+            (next, before) = (index + 1, *count as i64);
+        }
+        histogram.bytes(12, &deltas.0).number(15, series.at as u64);
+        let mut body = Message::new();
+        body.labels(&series.labels).bytes(4, &histogram.0);
+        message.bytes(1, &body.0);
     }
-    block
+    message
 }
 
 pub(crate) struct Prometheus {
@@ -82,7 +157,7 @@ fn spawn(binary: &str, folder: &Path, port: u16) -> Option<Child> {
         .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
         .arg(format!("--web.listen-address=127.0.0.1:{port}"))
         .args(["--web.enable-remote-write-receiver", "--log.level=warn"])
-        .args(["--enable-feature=promql-at-modifier,promql-negative-offset"])
+        .args(["--enable-feature=promql-at-modifier,promql-negative-offset,native-histograms"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -166,12 +241,21 @@ impl Prometheus {
     }
 
     pub(crate) async fn write(&self, all: &[Seeded]) {
+        self.put(samples(all)).await;
+    }
+
+    /// Only where it was started for them.
+    pub(crate) async fn write_native(&self, all: &[NativeSeries]) {
+        self.put(histograms(all)).await;
+    }
+
+    async fn put(&self, message: Message) {
         let request = self.client.post(format!("{}/api/v1/write", self.url));
         let request = request
             .header("Content-Encoding", "snappy")
             .header("Content-Type", "application/x-protobuf")
             .header("X-Prometheus-Remote-Write-Version", "0.1.0");
-        let answer = request.body(remote_write_body(all)).send().await.unwrap();
+        let answer = request.body(message.block()).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 204, "{}", answer.text().await.unwrap());
     }
 
