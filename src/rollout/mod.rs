@@ -25,6 +25,7 @@ mod lines;
 mod machine;
 mod notes;
 mod overdue;
+mod parts;
 mod refusal;
 mod requests;
 mod snapshot;

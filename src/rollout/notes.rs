@@ -124,3 +124,26 @@ pub(super) fn as_it_is(route: &Value, pair: &ServicePair, noted: &Split) -> Spli
     };
     Split { weight, ..noted.clone() }
 }
+
+/// The weight of the new version that every noted route has at least.
+pub(super) fn given(d: &Draft<'_>, notes: &Notes) -> u8 {
+    let weights = notes.routes.iter().map(|(key, note)| {
+        let route = d.s.routes.get(key);
+        route.and_then(|r| reach(r, &ServicePair::of(&note.service)).weight).unwrap_or(0)
+    });
+    weights.min().unwrap_or(0)
+}
+
+/// The split with at most `most` percent for the new version; none of it at 0. What `least` gives it is left.
+pub(super) fn less(split: &Split, most: u8, least: &Split) -> Split {
+    if most == 0 && least.is_stable() {
+        return Split::stable();
+    }
+    let most_or_least = most.max(least.weight.unwrap_or(0));
+    let mut out = Split { mirror: None, ..split.clone() };
+    out.weight = split.weight.map(|w| w.min(most_or_least));
+    if most == 0 {
+        out.matches.retain(|m| least.matches.contains(m));
+    }
+    out
+}

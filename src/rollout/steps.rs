@@ -7,7 +7,9 @@ use jiff::SignedDuration;
 
 use super::accepted::Way;
 use super::types::Who;
-use super::{Draft, analyses, back, finish, hooks, machine, overdue, status, traffic, windows};
+use super::{
+    Draft, analyses, back, finish, hooks, machine, overdue, parts, status, traffic, windows,
+};
 use crate::api::common::Time;
 use crate::api::status::{Stage, StepState};
 use crate::spec::{self, Pause, StepPlan};
@@ -285,7 +287,6 @@ fn note_shared(d: &mut Draft<'_>, view: &DeploymentView, k: i32) {
 fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
     let release = d.released();
     let k = aim_of(step, view.replicas);
-    let tolerated = plan.failure_threshold.of(k);
     if !traffic::keep_carried(d, view, k) {
         return Next::Stop;
     }
@@ -293,13 +294,20 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
         machine::set_aside(d, view, SHARE_LOST);
         return Next::Stop;
     }
+    if !parts::are_heard(d, plan, step) {
+        rest_in_time(d, view);
+        return Next::Stop;
+    }
+    let part = parts::next(d, view, step, k);
+    let now = part.as_ref().map_or(k, |part| part.pods);
+    let tolerated = plan.failure_threshold.of(now);
     // The pods move on meanwhile.
     traffic::keep_served(d, view);
     if release.backward && !traffic::leave(d, view, step) {
         return Next::Stop;
     }
     let aim = Aim {
-        new_pods: k,
+        new_pods: now,
         exact: release.backward || exact(step),
         user: &release.originals,
         stable: &release.stable,
@@ -309,28 +317,25 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
     if let Some(rs) = view.current() {
         d.release().canary = Some(rs.hash.clone());
     }
+    let goal = match &part {
+        Some(_) => format!("{now} of {k} new, the weight follows in parts"),
+        None => format!("{k} new"),
+    };
     match move_to(view, aim, d.now) {
-        Motion::Arrived => {
-            if let Some(what) = traffic::lacks_stable(d, view, step) {
-                if !overdue::late(d, plan, view) {
-                    d.wait(Who::Pods, what);
-                }
-                return Next::Stop;
+        Motion::Arrived => match part {
+            Some(part) => {
+                traffic::give(d, plan, view, part.pods, &part.split);
+                Next::Stop
             }
-            d.release().backward = false;
-            if release.backward || !traffic::is_on_its_way(d, step) {
-                let (step, n) = (release.step + 1, view.replicas);
-                d.event("StepPodsReady", format!("step {step}: {k} of {n} pods are new and ready"));
-            }
-            Next::On(StepState::StepTrafficRouting)
-        }
+            None => arrived(d, plan, view, step),
+        },
         Motion::Act(write) => {
             // The deadline counts while pods are being moved too.
             if !overdue::asks_anew(d, view, tolerated) && overdue::late(d, plan, view) {
                 return Next::Stop;
             }
             d.write(view, write);
-            d.wait(Who::Pods, format!("step {}: pods to move to {k} new", release.step + 1));
+            d.wait(Who::Pods, format!("step {}: pods to move to {goal}", release.step + 1));
             Next::Stop
         }
         Motion::Wait { reason, wake } => {
@@ -341,6 +346,24 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
             Next::Stop
         }
     }
+}
+
+/// The step's pods are there.
+fn arrived(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
+    if let Some(what) = traffic::lacks_stable(d, view, step) {
+        if !overdue::late(d, plan, view) {
+            d.wait(Who::Pods, what);
+        }
+        return Next::Stop;
+    }
+    let release = d.released();
+    d.release().backward = false;
+    if release.backward || !traffic::is_on_its_way(d, step) {
+        let (k, n) = (aim_of(step, view.replicas), view.replicas);
+        let step = release.step + 1;
+        d.event("StepPodsReady", format!("step {step}: {k} of {n} pods are new and ready"));
+    }
+    Next::On(StepState::StepTrafficRouting)
 }
 
 /// While a step is looked at or waited for, its pods and its traffic are kept: after a scale event, or

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::accepted::{Way, Words, title};
-use super::notes::{Notes, RouteNote, as_it_is, is_given, keep, read};
+use super::notes::{Notes, RouteNote, as_it_is, given, is_given, keep, less, read};
 use super::types::{Action, Who};
 use super::usable::{check, owner};
 use super::{Draft, back as way_back, let_go, status, steps};
@@ -123,19 +123,11 @@ fn carried(d: &Draft<'_>, view: &DeploymentView) -> i32 {
 /// `maxUnavailable`. None is lacking while no other version would serve either.
 fn lacking(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> Option<(i32, i32)> {
     let release = d.released();
-    let is_pinned =
-        |service: &Value| pinned_to(service, POD_TEMPLATE_HASH) == Some(release.stable.as_str());
-    let names = services(d);
-    let open = names.iter().filter_map(|n| d.s.services.get(n)).any(|service| !is_pinned(service));
-    if !open || !view.active().any(|rs| rs.hash != release.stable && rs.ready() > 0) {
+    let others = view.active().any(|rs| rs.hash != release.stable && rs.ready() > 0);
+    if !others || !is_open(d) {
         return None;
     }
-    let notes = read(d);
-    let given = notes.routes.iter().map(|(key, note)| {
-        let route = d.s.routes.get(key);
-        route.and_then(|r| reach(r, &ServicePair::of(&note.service)).weight).unwrap_or(0)
-    });
-    let left = 100 - i32::from(given.min().unwrap_or(0));
+    let left = 100 - i32::from(given(d, &read(d)));
     let (_, unavailable) = crate::workload::view::budget(&release.originals, view.replicas);
     let share = view.replicas.saturating_mul(left).saturating_add(99) / 100;
     let needed = (share.min(view.replicas - k) - unavailable).max(1);
@@ -143,9 +135,17 @@ fn lacking(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> Option<(i32, i32
     (ready < needed).then_some((ready, needed))
 }
 
+/// A stable Service serves from more than the stable version.
+pub(super) fn is_open(d: &mut Draft<'_>) -> bool {
+    let stable = d.released().stable;
+    let names = services(d);
+    let mut found = names.iter().filter_map(|name| d.s.services.get(name));
+    found.any(|service| pinned_to(service, POD_TEMPLATE_HASH) != Some(stable.as_str()))
+}
+
 /// The stable Services: those of the plan, and those that the release has changed. The way back needs
 /// no valid plan.
-fn services(d: &mut Draft<'_>) -> BTreeSet<String> {
+pub(super) fn services(d: &mut Draft<'_>) -> BTreeSet<String> {
     let notes = read(d);
     let mut names = notes.pinned;
     names.extend(notes.routes.into_values().map(|note| note.service));
@@ -214,7 +214,21 @@ pub(crate) fn to_step(
     view: &DeploymentView,
     step: &StepPlan,
 ) -> bool {
-    let split = split_of(step);
+    if let Some(what) = lacks_stable(d, view, step) {
+        d.wait(Who::Pods, what);
+        return false;
+    }
+    give(d, plan, view, steps::aim_of(step, view.replicas), &split_of(step))
+}
+
+/// Gives this traffic to the new version, of which the step, or its part, wants `k` pods.
+pub(crate) fn give(
+    d: &mut Draft<'_>,
+    plan: &spec::Plan,
+    view: &DeploymentView,
+    k: i32,
+    split: &Split,
+) -> bool {
     if plan.traffic.is_empty() || split.is_stable() {
         return true;
     }
@@ -222,25 +236,26 @@ pub(crate) fn to_step(
         return false;
     }
     // After a scale event the stable version may have pods again that it had not.
-    let k = steps::aim_of(step, view.replicas);
-    if let Some(what) = lacks_stable(d, view, step) {
-        d.wait(Who::Pods, what);
-        return false;
-    }
     if carries(d, view, k) && !pin_stable(d, view, k) {
         return false;
     }
-    let text = text_of(&split);
+    desire(d, split);
+    let needed = (k - plan.failure_threshold.of(k)).max(1);
+    canary_services(d, plan, view, (needed, split)) && ask(d, plan, split)
+}
+
+fn desire(d: &mut Draft<'_>, split: &Split) {
     let observed = d.status.traffic.as_ref().and_then(|t| t.observed.clone());
-    d.status.traffic = Some(TrafficStatus { desired: Some(text.clone()), observed });
-    let tolerated = plan.failure_threshold.of(steps::aim_of(step, view.replicas));
-    let needed = (steps::aim_of(step, view.replicas) - tolerated).max(1);
-    if !canary_services(d, plan, view, (needed, &split)) {
+    d.status.traffic = Some(TrafficStatus { desired: Some(text_of(split)), observed });
+}
+
+/// The routes give this traffic, and their gateways have accepted it.
+pub(super) fn ask(d: &mut Draft<'_>, plan: &spec::Plan, split: &Split) -> bool {
+    desire(d, split);
+    if !write_routes(d, plan, split) {
         return false;
     }
-    if !write_routes(d, plan, &split) {
-        return false;
-    }
+    let text = text_of(split);
     if let Some(t) = d.status.traffic.as_mut()
         && t.observed.as_deref() != Some(text.as_str())
     {
@@ -506,20 +521,6 @@ fn lower(d: &mut Draft<'_>, carried: i32, way: Way, least: &Split) -> bool {
         contended(d, resets);
     }
     done
-}
-
-/// The split with at most `most` percent for the new version; none of it at 0. What `least` gives it is left.
-fn less(split: &Split, most: u8, least: &Split) -> Split {
-    if most == 0 && least.is_stable() {
-        return Split::stable();
-    }
-    let most_or_least = most.max(least.weight.unwrap_or(0));
-    let mut out = Split { mirror: None, ..split.clone() };
-    out.weight = split.weight.map(|w| w.min(most_or_least));
-    if most == 0 {
-        out.matches.retain(|m| least.matches.contains(m));
-    }
-    out
 }
 
 /// Lets the canary Services serve from every revision.
