@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::{
     error::{Fault, FieldError},
-    structural::{field, flag, join},
+    structural::{field, flag},
 };
 use crate::sim::cel::{Rule, RuleOutcome};
+use crate::sim::place::Place;
 
 const RULES: &str = "x-kubernetes-validations";
 
@@ -27,21 +28,21 @@ pub(super) fn check(
     schema: &Value,
     new: &Value,
     old: Option<&Value>,
-    path: &str,
+    here: Place<'_>,
     errors: &mut Vec<FieldError>,
 ) {
     if new.is_null() {
         return;
     }
     for rule in schema.get(RULES).and_then(Value::as_array).into_iter().flatten() {
-        check_rule(rule, schema, new, old, path, errors);
+        check_rule(rule, schema, new, old, here, errors);
     }
     match new {
         Value::Object(map) => {
             for (name, value) in map {
                 if let Some(inner) = field(schema, name) {
                     let before = old.and_then(|old| old.get(name));
-                    check(inner, value, before, &join(path, name), errors);
+                    check(inner, value, before, Place::Field(&here, name), errors);
                 }
             }
         }
@@ -53,7 +54,7 @@ pub(super) fn check(
                     Some(old) if old == new => Some(item),
                     _ => element(schema, item, old),
                 };
-                check(items, item, before, &format!("{path}[{at}]"), errors);
+                check(items, item, before, Place::Item(&here, at), errors);
             }
         }
         _ => {}
@@ -65,7 +66,7 @@ fn check_rule(
     schema: &Value,
     new: &Value,
     old: Option<&Value>,
-    path: &str,
+    here: Place<'_>,
     errors: &mut Vec<FieldError>,
 ) {
     let text = |name: &str| rule.get(name).and_then(Value::as_str).unwrap_or("");
@@ -85,8 +86,8 @@ fn check_rule(
     let structured = matches!(schema.get("type").and_then(Value::as_str), Some("object" | "array"));
     let value = (!structured).then(|| new.clone());
     let at = match text("fieldPath") {
-        "" => path.to_owned(),
-        inner => format!("{path}{inner}").trim_start_matches('.').to_owned(),
+        "" => here.to_string(),
+        inner => format!("{here}{inner}").trim_start_matches('.').to_owned(),
     };
     errors.push(match text("reason") {
         "FieldValueForbidden" => FieldError::new(Fault::Forbidden, &at, None, detail),

@@ -11,7 +11,7 @@ use super::{
     rules,
     structural::{field, flag, join},
 };
-use crate::sim::cel::regex;
+use crate::sim::{cel::regex, place::Place};
 
 /// Everything that is wrong with an object; `old` is what it replaces.
 #[must_use]
@@ -29,7 +29,7 @@ pub fn validate(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<FieldEr
         )
     };
     if !errors.iter().any(blocks) {
-        rules::check(schema, new, old, "", &mut errors);
+        rules::check(schema, new, old, Place::Top, &mut errors);
     } else if rules::any(schema) {
         errors.push(FieldError::invalid(
             "",
