@@ -28,12 +28,26 @@ pub fn meta_mut(object: &mut Value) -> &mut Map<String, Value> {
     object_mut(object_mut(object).entry("metadata").or_insert(Value::Null))
 }
 
-/// Takes a top-level or metadata field over from another object, its absence included.
+/// Takes a top-level or metadata field over from another object, its absence included. What is the
+/// same is left alone: most writes bring back what they read, and comparing costs less than copying.
 pub fn copy_field(from: &Map<String, Value>, to: &mut Map<String, Value>, name: &str) {
     match from.get(name) {
-        Some(value) => to.insert(name.to_owned(), value.clone()),
-        None => to.remove(name),
-    };
+        Some(value) if to.get(name) == Some(value) => {}
+        Some(value) => {
+            to.insert(name.to_owned(), value.clone());
+        }
+        None => {
+            to.remove(name);
+        }
+    }
+}
+
+/// Takes all fields over from another object, but for some that stay as they are.
+pub fn copy_fields(from: &Map<String, Value>, to: &mut Map<String, Value>, but: &[&str]) {
+    to.retain(|name, _| but.contains(&name.as_str()) || from.contains_key(name));
+    for name in from.keys().filter(|name| !but.contains(&name.as_str())) {
+        copy_field(from, to, name);
+    }
 }
 
 /// The value at a path of field names.

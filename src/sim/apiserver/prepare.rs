@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ApiStatus, Cause, Refusable, ResourceKey,
-    fields::{copy_field, meta, meta_mut, object_mut, text},
+    fields::{copy_field, copy_fields, meta, meta_mut, object_mut, text},
     kinds::{Generation, Kind},
     state::State,
 };
@@ -200,24 +200,12 @@ pub fn status_only(kind: &Kind, old: &Value, mut new: Value) -> Value {
         None => &["managedFields", "annotations"],
         Some(_) => &["managedFields"],
     };
-    let from = meta_mut(&mut new);
-    let mut metadata = Map::new();
-    for (name, value) in old["metadata"].as_object().into_iter().flatten() {
-        if !moved.contains(&name.as_str()) {
-            metadata.insert(name.clone(), value.clone());
-        }
-    }
-    metadata.extend(moved.iter().filter_map(|name| from.remove_entry(*name)));
-    let status = object_mut(&mut new).remove_entry("status");
-    let mut kept = Map::new();
-    for (name, value) in old.as_object().into_iter().flatten() {
-        if !matches!(name.as_str(), "metadata" | "status") {
-            kept.insert(name.clone(), value.clone());
-        }
-    }
-    kept.insert("metadata".to_owned(), Value::Object(metadata));
-    kept.extend(status);
-    Value::Object(kept)
+    let none = Map::new();
+    let metadata = old["metadata"].as_object().unwrap_or(&none);
+    copy_fields(metadata, meta_mut(&mut new), moved);
+    let fields = old.as_object().unwrap_or(&none);
+    copy_fields(fields, object_mut(&mut new), &["metadata", "status"]);
+    new
 }
 
 /// A write to the object itself: the status stays as it was.

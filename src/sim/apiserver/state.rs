@@ -143,6 +143,13 @@ impl State {
     }
 
     fn index(&mut self, place: &Place, previous: Option<&Value>, object: Option<&Value>) {
+        if let (Some(before), Some(after)) = (previous, object)
+            && ["uid", "ownerReferences"]
+                .into_iter()
+                .all(|name| before["metadata"][name] == after["metadata"][name])
+        {
+            return;
+        }
         let owners = |object: &Value| -> Vec<String> {
             let references = object["metadata"]["ownerReferences"].as_array();
             references.into_iter().flatten().map(|r| text(&r["uid"]).to_owned()).collect()
@@ -248,7 +255,11 @@ impl State {
 
     /// The changes after `rv`; `None` when some of them are no longer remembered.
     pub(super) fn since(&self, rv: u64) -> Option<impl Iterator<Item = &Change>> {
-        let from = self.history.partition_point(|change| change.rv <= rv);
+        // Who is up to date asks most often.
+        let from = match rv >= self.rv {
+            true => self.history.len(),
+            false => self.history.partition_point(|change| change.rv <= rv),
+        };
         (rv >= self.compacted).then(|| self.history.range(from..))
     }
 

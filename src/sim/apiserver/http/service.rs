@@ -269,7 +269,9 @@ pub(super) fn unauthorized() -> Response<Body> {
 }
 
 fn json_answer(code: u16, value: &Value) -> Response<Body> {
-    plain(code, "application/json", Bytes::from(value.to_string()))
+    // The same text as `to_string`, without the formatter between.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    plain(code, "application/json", Bytes::from(text))
 }
 
 fn plain(code: u16, media: &str, bytes: Bytes) -> Response<Body> {
