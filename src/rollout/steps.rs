@@ -295,7 +295,7 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
         return Next::Stop;
     }
     if !parts::are_heard(d, plan, step) {
-        rest_in_time(d, view);
+        d.enter(StepState::StepTrafficRouting);
         return Next::Stop;
     }
     let part = parts::next(d, view, step, k);
@@ -325,6 +325,7 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
         Motion::Arrived => match part {
             Some(part) => {
                 traffic::give(d, plan, view, part.pods, &part.split);
+                d.enter(StepState::StepTrafficRouting);
                 Next::Stop
             }
             None => arrived(d, plan, view, step),
@@ -432,7 +433,11 @@ fn rest_in_time(d: &mut Draft<'_>, view: &DeploymentView) {
 /// Traffic moves.
 fn route(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
     if !in_place(d, plan, view, step) {
-        return Next::On(StepState::StepUpgrade);
+        if parts::are_heard(d, plan, step) {
+            return Next::On(StepState::StepUpgrade);
+        }
+        rest_in_time(d, view);
+        return Next::Stop;
     }
     if !traffic::to_step(d, plan, view, step) {
         rest_in_time(d, view);

@@ -116,6 +116,41 @@ fn a_gateway_that_says_nothing_stops_a_step_for_good_and_the_way_back_for_half_a
 }
 
 #[test]
+fn a_gateway_that_says_nothing_of_a_part_stops_the_step_until_its_timeout() {
+    let step = json!({"replicas": 8, "traffic": "80%", "timeout": "10m"});
+    let mut s = routed(StepState::BeforeStepUpgrade, &step);
+    release(&mut s).step_since = Some(crate::api::Time(NOW));
+    // The first part, of which the pods are there; it rests.
+    let mut view = workload("v2", vec![set("v1", 5, 5), set("v2", 5, 5)]);
+    view.fields.paused = true;
+    view.fields.max_surge = Some(IntOrString::Int(0));
+    s.workload = Some(view);
+    s.endpoints = [("web".to_owned(), 5), ("web-canary".to_owned(), 5)].into();
+    for _ in 0..6 {
+        let made = plan_of(&s);
+        assert_eq!(written(&made), None, "no pod before the gateway's word: {made:#?}");
+        obey(&mut s, made);
+    }
+    assert_eq!(weight(&s), Some(62), "what 5 of 8 carry");
+    let made = plan_of(&s);
+    assert_eq!((made.urgency, waiting(&made).contains("HTTPRoute web")), (Urgency::None, true));
+    let shown = made.status.traffic.as_ref().unwrap();
+    assert_eq!(shown.desired.as_deref(), Some("62%"));
+    assert_ne!(shown.observed, shown.desired, "not before the word");
+
+    let stage = |made: &Plan| made.status.release.as_ref().unwrap().stage;
+    assert_eq!(stage(&plan(&s, seconds(599))), Stage::Stepping);
+    s.rollout.spec.on_inconclusive = Some(crate::api::rollout::OnInconclusive::Rollback);
+    let made = plan(&s, seconds(601));
+    assert_eq!(stage(&made), Stage::RollingBack, "{made:#?}");
+
+    accept(live(&mut s));
+    let made = plan_of(&s);
+    assert!(events(&made).contains(&"TrafficMoved") && written(&made).is_some(), "{made:#?}");
+    assert!(waiting(&made).contains("pods to move to 8 new"), "{made:#?}");
+}
+
+#[test]
 fn an_analysis_that_fails_ends_a_step_whose_traffic_or_pods_are_not_in_place_any_more() {
     for lost in
         [silence as fn(&mut Snapshot), |s| view_of(s).replica_sets[1].pods[0].ready_since = None]
