@@ -125,13 +125,14 @@ pub(super) fn as_it_is(route: &Value, pair: &ServicePair, noted: &Split) -> Spli
     Split { weight, ..noted.clone() }
 }
 
-/// The weight of the new version that every noted route has at least.
-pub(super) fn given(d: &Draft<'_>, notes: &Notes) -> u8 {
+/// The least and the most weight of the new version in the noted routes: they differ where somebody has reset
+/// one, or the process died between two writes.
+pub(super) fn given(d: &Draft<'_>, notes: &Notes) -> (u8, u8) {
     let weights = notes.routes.iter().map(|(key, note)| {
         let route = d.s.routes.get(key);
         route.and_then(|r| reach(r, &ServicePair::of(&note.service)).weight).unwrap_or(0)
     });
-    weights.min().unwrap_or(0)
+    (weights.clone().min().unwrap_or(0), weights.max().unwrap_or(0))
 }
 
 /// The split with at most `most` percent for the new version; none of it at 0. What `least` gives it is left.

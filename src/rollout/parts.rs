@@ -32,7 +32,7 @@ pub(crate) struct Part {
 /// The gateways have accepted the weight of a part: their word comes before its next pods.
 pub(crate) fn are_heard(d: &mut Draft<'_>, plan: &spec::Plan, step: &StepPlan) -> bool {
     let (notes, split) = (read(d), split_of(step));
-    let weight = given(d, &notes);
+    let (_, weight) = given(d, &notes);
     let is_part = 0 < weight && Some(weight) < split.weight && !d.released().backward;
     let noted = |noted: &Split| Split { weight: split.weight, ..noted.clone() } == split;
     if !is_part || !notes.routes.values().any(|note| noted(&note.split)) {
@@ -53,7 +53,7 @@ pub(crate) fn next(
     k: i32,
 ) -> Option<Part> {
     let release = d.released();
-    let (given, split) = (given(d, &read(d)), split_of(step));
+    let ((given, _), split) = (given(d, &read(d)), split_of(step));
     let most = split.weight?.saturating_sub(1);
     // An open Service sends to every pod alike.
     let alike = services(d).is_empty() || is_open(d);

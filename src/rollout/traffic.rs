@@ -127,7 +127,8 @@ fn lacking(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> Option<(i32, i32
     if !others || !is_open(d) {
         return None;
     }
-    let left = 100 - i32::from(given(d, &read(d)));
+    let (least, _) = given(d, &read(d));
+    let left = 100 - i32::from(least);
     let (_, unavailable) = crate::workload::view::budget(&release.originals, view.replicas);
     let share = view.replicas.saturating_mul(left).saturating_add(99) / 100;
     let needed = (share.min(view.replicas - k) - unavailable).max(1);

@@ -32,7 +32,8 @@ fn obey(s: &mut Snapshot, made: Plan) {
                 let mut route = route.clone();
                 let generation = route["metadata"]["generation"].as_i64().unwrap();
                 route["metadata"]["generation"] = json!(generation + 1);
-                s.routes.insert("web".into(), *route);
+                let name = route["metadata"]["name"].as_str().unwrap().to_owned();
+                s.routes.insert(name, *route);
             }
             Action::CreateService(service) | Action::PutService(service) => {
                 let name = service["metadata"]["name"].as_str().unwrap().to_owned();
@@ -115,23 +116,33 @@ fn a_gateway_that_says_nothing_stops_a_step_for_good_and_the_way_back_for_half_a
     assert!(!pinned(&s, "web-canary"), "who still sends there is answered");
 }
 
-#[test]
-fn a_gateway_that_says_nothing_of_a_part_stops_the_step_until_its_timeout() {
+/// A step of 8 of 10 pods of which the first part, 5, is there and rests.
+fn first_part() -> Snapshot {
     let step = json!({"replicas": 8, "traffic": "80%", "timeout": "10m"});
     let mut s = routed(StepState::BeforeStepUpgrade, &step);
     release(&mut s).step_since = Some(crate::api::Time(NOW));
-    // The first part, of which the pods are there; it rests.
     let mut view = workload("v2", vec![set("v1", 5, 5), set("v2", 5, 5)]);
     view.fields.paused = true;
     view.fields.max_surge = Some(IntOrString::Int(0));
     s.workload = Some(view);
     s.endpoints = [("web".to_owned(), 5), ("web-canary".to_owned(), 5)].into();
+    s
+}
+
+/// The weight of the part is asked for and not accepted.
+fn ask_for_part(s: &mut Snapshot) {
     for _ in 0..6 {
-        let made = plan_of(&s);
+        let made = plan_of(s);
         assert_eq!(written(&made), None, "no pod before the gateway's word: {made:#?}");
-        obey(&mut s, made);
+        obey(s, made);
     }
-    assert_eq!(weight(&s), Some(62), "what 5 of 8 carry");
+    assert_eq!(weight(s), Some(62), "what 5 of 8 carry");
+}
+
+#[test]
+fn a_gateway_that_says_nothing_of_a_part_stops_the_step_until_its_timeout() {
+    let mut s = first_part();
+    ask_for_part(&mut s);
     let made = plan_of(&s);
     assert_eq!((made.urgency, waiting(&made).contains("HTTPRoute web")), (Urgency::None, true));
     let shown = made.status.traffic.as_ref().unwrap();
@@ -148,6 +159,27 @@ fn a_gateway_that_says_nothing_of_a_part_stops_the_step_until_its_timeout() {
     let made = plan_of(&s);
     assert!(events(&made).contains(&"TrafficMoved") && written(&made).is_some(), "{made:#?}");
     assert!(waiting(&made).contains("pods to move to 8 new"), "{made:#?}");
+}
+
+#[test]
+fn where_a_crash_left_one_of_two_routes_unwritten_the_other_keeps_the_weight_of_its_part() {
+    let mut s = first_part();
+    let mut spec = serde_json::to_value(&s.rollout.spec).unwrap();
+    spec["strategy"]["canary"]["trafficRoutings"][0]["gateway"] =
+        json!({"httpRouteNames": ["web", "www"]});
+    s.rollout.spec = serde_json::from_value(spec).unwrap();
+    let mut other = route();
+    other["metadata"]["name"] = json!("www");
+    s.routes.insert("www".into(), other.clone());
+    ask_for_part(&mut s);
+    s.routes.insert("www".into(), other);
+    accept(live(&mut s));
+    let made = plan_of(&s);
+    assert_eq!(written(&made), None, "{made:#?}");
+    obey(&mut s, made);
+    let pair = ServicePair::of("web");
+    let weights = ["web", "www"].map(|name| reach(&s.routes[name], &pair).weight);
+    assert_eq!(weights, [Some(62); 2]);
 }
 
 #[test]
