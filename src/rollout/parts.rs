@@ -4,9 +4,11 @@
 //! with 8, two stable pods would have 90% of the requests, for as long as the last new pods take to start. So
 //! pods go in parts, and after each the weight rises to what the new pods carry.
 //!
-//! The user's own `maxUnavailable` says that `n - maxUnavailable` pods carry everything. While new pods
-//! start, no stable one gets more than 5/4 of what it would get then; for the moment between the last new pod
-//! of a part and the gateway's word, no more than twice that. Kruise moves the pods of every step at once.
+//! The user's own `maxUnavailable` says that `n - maxUnavailable` pods carry everything. No stable pod gets
+//! more than twice what it would get then, between the new pods of a part and the gateway's word. A part aims
+//! at 5/4 while its new pods start and keeps that where they fit into one turn of the knob; one that takes
+//! several may leave up to 1.9 times while the last of them start. Kruise moves the pods of every step at
+//! once.
 //!
 //! Exactly what `maxUnavailable` allows, and at that moment too, would take a write of the route or two more
 //! in most steps of a fifth: with 5/4 and 2 they are one part with the default budget, but for 3, 7, 8, 9 and
