@@ -56,6 +56,11 @@ impl RouteNote {
         }
     }
 
+    /// What is noted is this split, but for the weight.
+    pub(super) fn is_of(&self, split: &Split) -> bool {
+        Split { weight: split.weight, ..self.split.clone() } == *split
+    }
+
     /// The split that is wanted now.
     pub(super) fn ask(&mut self, split: Split) {
         if self.split != split {
@@ -127,7 +132,7 @@ pub(super) fn as_it_is(route: &Value, pair: &ServicePair, noted: &Split) -> Spli
 
 /// The least and the most weight of the new version in the noted routes: they differ where somebody has reset
 /// one, or the process died between two writes.
-pub(super) fn given(d: &Draft<'_>, notes: &Notes) -> (u8, u8) {
+pub(super) fn given_weights(d: &Draft<'_>, notes: &Notes) -> (u8, u8) {
     let weights = notes.routes.iter().map(|(key, note)| {
         let route = d.s.routes.get(key);
         route.and_then(|r| reach(r, &ServicePair::of(&note.service)).weight).unwrap_or(0)

@@ -14,7 +14,7 @@
 //! in most steps of a fifth: with 5/4 and 2 they are one part with the default budget, but for 3, 7, 8, 9 and
 //! 14 of up to 100 pods.
 
-use super::notes::{given, read};
+use super::notes::{given_weights, read};
 use super::traffic::{ask, is_open, services, split_of};
 use super::{Draft, back};
 use crate::spec::{self, StepPlan};
@@ -23,7 +23,6 @@ use crate::workload::DeploymentView;
 use crate::workload::view::budget;
 
 /// What comes before the rest of a step.
-#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Part {
     /// New pods.
     pub(crate) pods: i32,
@@ -33,11 +32,14 @@ pub(crate) struct Part {
 
 /// The gateways have accepted the weight of a part: their word comes before its next pods.
 pub(crate) fn are_heard(d: &mut Draft<'_>, plan: &spec::Plan, step: &StepPlan) -> bool {
-    let (notes, split) = (read(d), split_of(step));
-    let (_, weight) = given(d, &notes);
-    let is_part = 0 < weight && Some(weight) < split.weight && !d.released().backward;
-    let noted = |noted: &Split| Split { weight: split.weight, ..noted.clone() } == split;
-    if !is_part || !notes.routes.values().any(|note| noted(&note.split)) {
+    let split = split_of(step);
+    if split.weight.is_none() || d.released().backward {
+        return true;
+    }
+    let notes = read(d);
+    let (_, weight) = given_weights(d, &notes);
+    let is_part = 0 < weight && Some(weight) < split.weight;
+    if !is_part || !notes.routes.values().any(|note| note.is_of(&split)) {
         return true;
     }
     let told = d.events.len();
@@ -55,11 +57,14 @@ pub(crate) fn next(
     k: i32,
 ) -> Option<Part> {
     let release = d.released();
-    let ((given, _), split) = (given(d, &read(d)), split_of(step));
+    let split = split_of(step);
     let most = split.weight?.saturating_sub(1);
+    if release.backward || k >= view.replicas {
+        return None;
+    }
+    let (given, _) = given_weights(d, &read(d));
     // An open Service sends to every pod alike.
-    let alike = services(d).is_empty() || is_open(d);
-    if release.backward || k >= view.replicas || given >= most || alike {
+    if given >= most || services(d).is_empty() || is_open(d) {
         return None;
     }
     let (surge, unavailable) = budget(&release.originals, view.replicas);

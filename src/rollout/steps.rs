@@ -433,6 +433,7 @@ fn rest_in_time(d: &mut Draft<'_>, view: &DeploymentView) {
 /// Traffic moves.
 fn route(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &StepPlan) -> Next {
     if !in_place(d, plan, view, step) {
+        // Asked before the state changes, so that what is waited for keeps its time.
         if parts::are_heard(d, plan, step) {
             return Next::On(StepState::StepUpgrade);
         }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::accepted::{Way, Words, title};
-use super::notes::{Notes, RouteNote, as_it_is, given, is_given, keep, less, read};
+use super::notes::{Notes, RouteNote, as_it_is, given_weights, is_given, keep, less, read};
 use super::types::{Action, Who};
 use super::usable::{check, owner};
 use super::{Draft, back as way_back, let_go, status, steps};
@@ -127,7 +127,7 @@ fn lacking(d: &mut Draft<'_>, view: &DeploymentView, k: i32) -> Option<(i32, i32
     if !others || !is_open(d) {
         return None;
     }
-    let (least, _) = given(d, &read(d));
+    let (least, _) = given_weights(d, &read(d));
     let left = 100 - i32::from(least);
     let (_, unavailable) = crate::workload::view::budget(&release.originals, view.replicas);
     let share = view.replicas.saturating_mul(left).saturating_add(99) / 100;
@@ -287,9 +287,8 @@ pub(crate) fn lacks_stable(
 pub(crate) fn is_on_its_way(d: &Draft<'_>, step: &StepPlan) -> bool {
     let split = split_of(step);
     read(d).routes.iter().any(|(key, note)| {
-        let noted = Split { weight: split.weight, ..note.split.clone() };
         let is = d.s.routes.get(key).map(|r| reach(r, &ServicePair::of(&note.service)).weight);
-        note.split != split && noted == split && is == Some(split.weight)
+        note.split != split && note.is_of(&split) && is == Some(split.weight)
     })
 }
 

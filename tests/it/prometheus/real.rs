@@ -244,7 +244,6 @@ impl Prometheus {
         self.put(samples(all)).await;
     }
 
-    /// Only where it was started for them.
     pub(crate) async fn write_native(&self, all: &[NativeSeries]) {
         self.put(histograms(all)).await;
     }
