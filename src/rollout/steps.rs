@@ -326,6 +326,8 @@ fn upgrade(d: &mut Draft<'_>, plan: &spec::Plan, view: &DeploymentView, step: &S
             Some(part) => {
                 traffic::give(d, plan, view, part.pods, &part.split);
                 d.enter(StepState::StepTrafficRouting);
+                // Whoever looks sees each part, however soon the gateway answers.
+                d.consumed = true;
                 Next::Stop
             }
             None => arrived(d, plan, view, step),
